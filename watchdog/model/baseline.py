@@ -1,0 +1,45 @@
+"""What the right answers are: golden outputs and reference statistics of one model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from watchdog.model.engine import Role
+from watchdog.model.tensor import Array
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Golden:
+    """The safe engine's answer to one canary, and how far it strays from it by itself."""
+
+    outputs: Mapping[str, Array]
+    spread: Mapping[str, float]
+    """Per output, the largest max-abs difference seen between repeats with perturbed payloads."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineReference:
+    """How one engine behaved when the baseline was captured."""
+
+    version: str
+    tag: str | None
+    latency_median_s: float
+    latency_p99_s: float
+    parity: Mapping[str, float] = field(default_factory=dict)
+    """``output.measure`` → the worst score against the golden answers over the canary set."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Baseline:
+    """The reference of one model. Captured from the safe engine, bound to canaries and recipe."""
+
+    model: str
+    created_at: str
+    """RFC 3339, UTC."""
+    server: str
+    recipe_sha256: str
+    canaries: Mapping[str, str]
+    """Canary id → SHA-256 of its source."""
+    engines: Mapping[Role, EngineReference]
+    golden: Mapping[str, Golden]
+    """Canary id → its golden answer."""
+    repeats: int

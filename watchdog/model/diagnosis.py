@@ -1,0 +1,45 @@
+"""What a burst of confirming probes made of a first bad one."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from watchdog.model.engine import Role
+from watchdog.model.verdict import Finding
+
+
+class Conclusion(StrEnum):
+    """The differential diagnosis: same canaries, serving engine against the other."""
+
+    TRANSIENT = "transient"
+    """The serving engine is right after all."""
+    ENGINE_FAULT = "engine-fault"
+    """The serving engine is bad and the other is proven good."""
+    BOTH_WRONG = "both-wrong"
+    """Neither engine is right: the model, its preprocessing or the server. Nothing to move to."""
+    TARGET_UNPROVEN = "target-unproven"
+    """The serving engine is bad and the other could not be proven good."""
+    OVERLOADED = "overloaded"
+    """Both engines are right but slow: the server or its neighbours, not one engine."""
+    SERVER_FAULT = "server-fault"
+    """Neither engine answers: blind, and moving traffic would not help."""
+    ROUTE_MOVED = "route-moved"
+    """The engine that should serve is right, but the public name is answered by another."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diagnosis:
+    conclusion: Conclusion
+    serving: Role
+    """The engine that should have been serving."""
+    finding: Finding | None
+    """The most specific thing found on the serving engine, or on the public name."""
+    detail: str
+    serving_bad: int
+    serving_probes: int
+    other_bad: int
+    other_probes: int
+
+    @property
+    def reason(self) -> str:
+        """The finding's reason, or the conclusion where there is no finding."""
+        return str(self.finding.reason if self.finding else self.conclusion)

@@ -1,0 +1,124 @@
+"""What happens, as records: the policy consumes some of them, observers see them all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from watchdog.model.diagnosis import Diagnosis
+from watchdog.model.engine import Role
+from watchdog.model.notice import Delivery, Notice
+from watchdog.model.route import Applied, Observed
+from watchdog.model.verdict import Assessment
+
+
+class Command(StrEnum):
+    """What a person or a deployment controller may tell the watchdog about one model."""
+
+    ROLLBACK = "rollback"
+    """Move to the safe engine, once it is proven."""
+    PROMOTE = "promote"
+    """Return to the fast engine; it is proven at once and moved away from again if it fails."""
+    HOLD = "hold"
+    """Move nothing until released; go on probing and alerting."""
+    RELEASE = "release"
+    """End a hold or a lock."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probed:
+    """A canary came back (or did not) and was assessed."""
+
+    model: str
+    at: float
+    assessment: Assessment
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diagnosed:
+    model: str
+    at: float
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proved:
+    """A switch's target was probed because somebody asked for the switch."""
+
+    model: str
+    at: float
+    role: Role
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RouteSeen:
+    """A router was asked what is true."""
+
+    model: str
+    at: float
+    observed: Observed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Switched:
+    """A switch was tried: what the router said, and whether the public name proved it."""
+
+    model: str
+    at: float
+    to: Role
+    applied: Applied
+    applied_at: float
+    """When the router was done; `at` is when the proof was."""
+    proven: bool
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Commanded:
+    model: str
+    at: float
+    command: Command
+    actor: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noticed:
+    """A notice was handed to the channels' queues."""
+
+    at: float
+    notice: Notice
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivered:
+    """A channel was given notices."""
+
+    at: float
+    channel: str
+    notices: int
+    delivery: Delivery
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CycleFailed:
+    """The watchdog's own bug or an impossible state: the loop goes on, and this is loud."""
+
+    model: str
+    at: float
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Baselined:
+    """A model's baseline and limits are in force (at start and after a reload)."""
+
+    model: str
+    at: float
+    canaries: int
+    captured_at: str
+    latency_limits: Mapping[Role, float]
+    """In seconds."""
+    score_limits: Mapping[tuple[str, str], float]
+    """(output, measure) → the limit of that score."""

@@ -1,0 +1,27 @@
+"""Which engine ordinary traffic gets: as desired, and as observed."""
+
+from dataclasses import dataclass
+
+from watchdog.model.engine import Role
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observed:
+    """What a router says is true. "Cannot tell" is an answer."""
+
+    role: Role | None
+    """The engine that ordinary traffic gets, or None: another one, or it can't be told."""
+    detail: str
+    known: bool = True
+    """False where the router could not be asked."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Applied:
+    """What came of asking a router for a route. The proof comes from probing, not from this."""
+
+    ok: bool
+    detail: str
+    took_s: float = 0.0
+    retry: bool = True
+    """Whether trying again can help."""

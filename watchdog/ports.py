@@ -1,0 +1,102 @@
+"""What the cycle needs of the outside world, as protocols of one or two verbs.
+
+Adapters (endpoints, routers, channels, journal) implement these and know nothing of one another.
+No method raises for what the outside world does: that comes back as a value. A ``close`` ends
+what the adapter holds open and is always called.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from watchdog.model.engine import Address, Description, Role
+from watchdog.model.event import (
+    Baselined,
+    Commanded,
+    CycleFailed,
+    Delivered,
+    Diagnosed,
+    Noticed,
+    Probed,
+    Proved,
+    RouteSeen,
+    Switched,
+)
+from watchdog.model.fault import Fault
+from watchdog.model.journal import Entry, EntryKind
+from watchdog.model.notice import Delivery, Notice
+from watchdog.model.probe import InferRequest, Reply
+from watchdog.model.route import Applied, Observed
+from watchdog.policy.decide import Decision
+
+
+class Endpoint(Protocol):
+    """A server that answers inference requests."""
+
+    async def infer(self, request: InferRequest, timeout_s: float) -> Reply | Fault:
+        """The server's answer, or why there is none, within `timeout_s` of the call."""
+
+    async def describe(self, address: Address, timeout_s: float) -> Description | Fault:
+        """What the server says of a model, or of one version of it where `address` pins one."""
+
+    async def close(self) -> None: ...
+
+
+class Router(Protocol):
+    """Moves ordinary traffic of one model between its two engines."""
+
+    async def apply(self, desired: Role) -> Applied:
+        """Make `desired` serve ordinary traffic. Idempotent; returns once the router took it."""
+
+    async def observe(self) -> Observed:
+        """Which engine ordinary traffic gets now, by the router's own account."""
+
+    async def close(self) -> None: ...
+
+
+class Channel(Protocol):
+    """Carries notices to people or their systems."""
+
+    async def deliver(self, notices: Sequence[Notice]) -> Delivery:
+        """Hand over all of `notices`, or say whether trying the same again can help."""
+
+    async def close(self) -> None: ...
+
+
+class Journal(Protocol):
+    """The append-only record."""
+
+    async def append(self, entry: Entry) -> Entry:
+        """The entry with its number, once it is on disk.
+
+        Raises:
+            OSError: it could not be made durable. Nothing may then be switched on its account.
+        """
+
+    async def tail(self, limit: int, model: str | None = None) -> Sequence[Entry]:
+        """The newest `limit` entries (of one model), oldest of them first."""
+
+    async def last(self, kind: EntryKind, model: str) -> Entry | None:
+        """The newest entry of one kind about one model."""
+
+    async def close(self) -> None: ...
+
+
+Event = (
+    Probed
+    | Diagnosed
+    | Proved
+    | RouteSeen
+    | Switched
+    | Commanded
+    | Noticed
+    | Delivered
+    | CycleFailed
+    | Baselined
+    | Decision
+)
+
+Observer = Callable[[Event], None]
+"""Turns what happens into metrics, logs or a page. Must be quick, and must not raise."""
+
+Clock = Callable[[], float]
+"""Unix seconds."""

@@ -1,0 +1,96 @@
+"""What every component's settings share: strictness, and durations that a person can write.
+
+A component's settings class stands in the component's own file; ``config.py`` assembles them.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, WithJsonSchema
+from pydantic_core import ErrorDetails
+
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)")
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, unknown keys are errors, defaults are checked too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def parse_duration(value: Any) -> Any:
+    """Seconds from ``"250ms"``, ``"10s"``, ``"5m"``, ``"2h"`` or ``"1d"``; numbers are refused.
+
+    A bare number is refused because nobody can see its unit in a review.
+    """
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if match:
+            return float(match[1]) * _UNITS[match[2]]
+    if isinstance(value, float):  # a default, or a value that was parsed before
+        return value
+    raise ValueError(f"{value!r} is not a duration; write a number with a unit: us, ms, s, m, h or d")
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    Field(gt=0, allow_inf_nan=False),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*(us|ms|s|m|h|d)$"}),
+]
+"""A span of time in seconds, written with its unit in the configuration file."""
+
+
+def _beside_file(value: Any, info: ValidationInfo) -> Any:
+    folder = (info.context or {}).get("folder")
+    return Path(folder) / value if folder is not None and isinstance(value, str) else value
+
+
+LocalPath = Annotated[Path, BeforeValidator(_beside_file)]
+"""A path; a relative one starts at the configuration file's folder, wherever the watchdog was started."""
+
+
+class Secret(Settings):
+    """A secret that lives in a file, so that it can be rotated and never reaches a log."""
+
+    file: LocalPath
+
+    def read(self) -> str:
+        """The secret as it is now, without surrounding white space.
+
+        Raises:
+            ValueError: the file can't be read or is empty; the message names it.
+        """
+        try:
+            text = self.file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"cannot read the secret file {self.file}: {error}") from error
+        if not text:
+            raise ValueError(f"the secret file {self.file} is empty")
+        return text
+
+
+def complaints(error: ValidationError) -> list[str]:
+    """Pydantic's errors a line each, as ``path: what is wrong (got value)``."""
+    return [f"{spell(e['loc']) or 'the document'}: {complaint(e)}" for e in error.errors(include_url=False)]
+
+
+def spell(path: tuple[int | str, ...]) -> str:
+    """``("models", 0, "name")`` → ``models[0].name``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def complaint(error: ErrorDetails) -> str:
+    """What is wrong with one field, and what was found there."""
+    if error["type"] == "extra_forbidden":
+        return "unknown key"
+    if error["type"] == "missing":
+        return "is required"
+    got = repr(error["input"])
+    shown = got if len(got) <= 80 else f"{got[:77]}…"
+    return f"{error['msg'].removeprefix('Value error, ')} (got {shown})"
