@@ -1,0 +1,160 @@
+"""When to tell people what: conditions made from the policy's state, and notices due for them.
+
+Pure. Notices follow the state, not the moment: a ledger remembers what a channel has been told, so
+a receiver that was away is told the truth when it is back, and nothing is told twice.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from watchdog.model.engine import Role
+from watchdog.model.notice import Condition, Notice, NoticeKind, Severity
+from watchdog.policy.memory import PolicyState, Trouble
+from watchdog.policy.states import State
+
+REASSERTED_FOR_S = 900.0
+"""How long a route that was found moved and put back goes on being told."""
+
+_BY_CONCLUSION = {
+    "engine-fault": ("WatchdogEngineFault", Severity.CRITICAL, "is wrong and still serves"),
+    "both-wrong": ("WatchdogBothEnginesWrong", Severity.CRITICAL, "is wrong on both engines"),
+    "target-unproven": ("WatchdogNoSafeTarget", Severity.CRITICAL, "is wrong and has no proven engine to move to"),
+    "overloaded": ("WatchdogServerOverloaded", Severity.WARNING, "is slow on both engines"),
+    "server-fault": ("WatchdogServerDown", Severity.CRITICAL, "can't be measured: no engine answers"),
+    "route-moved": ("WatchdogRouteMoved", Severity.CRITICAL, "is served by an engine that nobody chose"),
+    "switch-failed": ("WatchdogSwitchFailed", Severity.CRITICAL, "could not be moved"),
+    "promotion-failed": ("WatchdogSwitchFailed", Severity.CRITICAL, "could not be returned to the fast engine"),
+}
+"""A trouble's conclusion → the alert's name, its severity and what it says of the model."""
+
+_UNDER_WAY = frozenset({State.CONFIRMING, State.PROVING, State.SWITCHING})
+
+
+def conditions(model: str, state: PolicyState, now: float) -> tuple[Condition, ...]:
+    """All that people should know of one model in this (settled) state."""
+    found = []
+    if state.cause is not None and state.desired is Role.SAFE:
+        found.append(
+            _condition(
+                "WatchdogEngineRolledBack", Severity.CRITICAL, model, "was moved to the safe engine", state.cause
+            )
+        )
+    if state.trouble is not None:
+        found.append(_condition(*_named(state.trouble, model), state.trouble))
+    if state.reasserted is not None and now - state.reasserted.since < REASSERTED_FOR_S:
+        found.append(
+            _condition("WatchdogRouteReasserted", Severity.WARNING, model, "had its route moved back", state.reasserted)
+        )
+    if state.state is State.LOCKED:
+        spent = Trouble(
+            reason="over-budget",
+            conclusion="over-budget",
+            detail=f"{len(state.recent_switches(now))} switches in 24 hours: a person must release it",
+            since=state.since,
+        )
+        found.append(_condition("WatchdogLocked", Severity.CRITICAL, model, "is locked after flapping", spent))
+    return tuple(found)
+
+
+def is_settled(state: PolicyState) -> bool:
+    """Whether the policy waits for the next event rather than for its own action's outcome."""
+    return state.state not in _UNDER_WAY
+
+
+def _named(trouble: Trouble, model: str) -> tuple[str, Severity, str, str]:
+    name, severity, says = _BY_CONCLUSION[trouble.conclusion]
+    return name, severity, model, says
+
+
+def _condition(name: str, severity: Severity, model: str, says: str, trouble: Trouble) -> Condition:
+    return Condition(
+        name=name,
+        severity=severity,
+        summary=f"{model} {says} ({trouble.reason})",
+        description=trouble.detail,
+        labels={"model": model},
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resend:
+    """How a receiver wants to be told: once, or again and again because it forgets."""
+
+    every_s: float | None = None
+    """None: first and resolved only."""
+    resolved_for_s: float = 0.0
+    """How long an ended condition is told again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """One condition, and what a channel has been told of it."""
+
+    condition: Condition
+    started_at: float
+    ended_at: float | None = None
+    told_at: float | None = None
+    end_told_at: float | None = None
+
+
+Ledger = Mapping[tuple[str, ...], Told]
+"""Per condition's key, what one channel has been told."""
+
+
+def observe(ledger: Ledger, current: Iterable[Condition], now: float) -> dict[tuple[str, ...], Told]:
+    """The ledger after seeing which conditions hold now: new ones begin, missing ones end."""
+    holding = {condition.key: condition for condition in current}
+    after: dict[tuple[str, ...], Told] = {}
+    for key, told in ledger.items():
+        if key in holding:
+            again = told.ended_at is not None
+            after[key] = (
+                Told(condition=holding[key], started_at=now) if again else replace(told, condition=holding[key])
+            )
+        else:
+            after[key] = told if told.ended_at is not None else replace(told, ended_at=now)
+    for key, condition in holding.items():
+        after.setdefault(key, Told(condition=condition, started_at=now))
+    return after
+
+
+def due(ledger: Ledger, now: float, resend: Resend) -> tuple[Notice, ...]:
+    """What this channel should be told now, oldest condition first."""
+    notices = [notice for told in ledger.values() if (notice := _due(told, now, resend)) is not None]
+    return tuple(sorted(notices, key=lambda n: n.started_at))
+
+
+def delivered(ledger: Ledger, notices: Iterable[Notice], now: float, resend: Resend) -> dict[tuple[str, ...], Told]:
+    """The ledger after the channel took `notices`; what needs no more telling is forgotten."""
+    after = dict(ledger)
+    for notice in notices:
+        told = after.get(notice.condition.key)
+        if told is None or told.started_at != notice.started_at:
+            continue
+        told = replace(told, told_at=now)
+        if notice.kind is NoticeKind.RESOLVED:
+            told = replace(told, end_told_at=told.end_told_at or now)
+        after[notice.condition.key] = told
+    return {key: told for key, told in after.items() if not _forgettable(told, now, resend)}
+
+
+def _due(told: Told, now: float, resend: Resend) -> Notice | None:
+    waited = told.told_at is None or (resend.every_s is not None and now - told.told_at >= resend.every_s)
+    if told.ended_at is not None:
+        if told.end_told_at is not None and not waited:
+            return None
+        return _notice(NoticeKind.RESOLVED, told, told.ended_at)
+    if not waited:
+        return None
+    lasts_until = now + 4 * (resend.every_s or 0.0)
+    return _notice(NoticeKind.FIRST if told.told_at is None else NoticeKind.REPEAT, told, lasts_until)
+
+
+def _forgettable(told: Told, now: float, resend: Resend) -> bool:
+    if told.ended_at is None or told.end_told_at is None:
+        return False
+    return resend.every_s is None or now - told.ended_at >= resend.resolved_for_s
+
+
+def _notice(kind: NoticeKind, told: Told, ends_at: float) -> Notice:
+    return Notice(kind=kind, condition=told.condition, started_at=told.started_at, ends_at=ends_at)

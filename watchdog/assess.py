@@ -1,0 +1,446 @@
+"""Holds one probe against its baseline and limits.
+
+The only place that compares a score with a limit. Pure: a `Judge` is made once per model and
+baseline, and has no memory of the probes it saw.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from pydantic import Field
+
+from watchdog.drift import confidence, parity
+from watchdog.model.baseline import Baseline, Golden
+from watchdog.model.canary import Canary
+from watchdog.model.engine import Engine, Role
+from watchdog.model.probe import ProbeResult
+from watchdog.model.tensor import Array, dtype_name
+from watchdog.model.verdict import Assessment, Confidence, Finding, Reason, Verdict
+from watchdog.settings import Duration, Settings
+
+
+class OutputKind(StrEnum):
+    """What an output means, and so which checks make sense."""
+
+    PROBABILITY = "probability"
+    """The probability of one event per element, in [0, 1]."""
+    PROBABILITIES = "probabilities"
+    """Class probabilities along the last axis, in [0, 1]; class 0 is "nothing"."""
+    LOGIT = "logit"
+    """`probability` before its sigmoid."""
+    LOGITS = "logits"
+    """`probabilities` before their softmax."""
+    MASK = "mask"
+    """A segmentation or heat-map of probabilities, in [0, 1]."""
+    TENSOR = "tensor"
+    """Anything else: compared, not interpreted."""
+
+
+class ParityLimits(Settings):
+    """How far an answer may be from the golden one. What is left out is not checked."""
+
+    max_abs: float | None = Field(default=None, gt=0)
+    """Largest absolute difference of an element."""
+    relative_l2: float | None = Field(default=None, gt=0)
+    """‖got − golden‖₂ / ‖golden‖₂."""
+    cosine: float | None = Field(default=None, ge=-1, le=1)
+    """Smallest cosine similarity."""
+    dice: float | None = Field(default=None, ge=0, le=1)
+    """Smallest Dice coefficient of the masks cut at `threshold`."""
+    kl: float | None = Field(default=None, gt=0)
+    """Largest KL(golden ‖ got), in nats; for probabilities and logits only."""
+
+
+_DEFAULT_PARITY = {
+    OutputKind.PROBABILITY: ParityLimits(max_abs=0.1, kl=0.1),
+    OutputKind.PROBABILITIES: ParityLimits(max_abs=0.1, kl=0.1),
+    OutputKind.LOGIT: ParityLimits(max_abs=1.0, kl=0.1),
+    OutputKind.LOGITS: ParityLimits(max_abs=1.0, kl=0.1),
+    OutputKind.MASK: ParityLimits(relative_l2=0.2, dice=0.9),
+    OutputKind.TENSOR: ParityLimits(relative_l2=0.05, cosine=0.99),
+}
+
+_DEFAULT_RANGE = {OutputKind.PROBABILITY: (0.0, 1.0), OutputKind.PROBABILITIES: (0.0, 1.0), OutputKind.MASK: (0.0, 1.0)}
+
+
+class OutputSettings(Settings):
+    """One output tensor: what it means and how far it may stray."""
+
+    name: str = Field(min_length=1)
+    kind: OutputKind = OutputKind.TENSOR
+    range: tuple[float, float] | None = None
+    """Allowed values, ends included; by default [0, 1] for probabilities and masks."""
+    range_slack: float = Field(default=1e-3, ge=0)
+    """How far outside `range` rounding may take a value."""
+    threshold: float = 0.5
+    """Where a mask is cut for Dice and for its foreground."""
+    parity: ParityLimits | None = None
+    """By default, limits that fit the kind."""
+    rows_max_abs: float = Field(default=1e-2, ge=0)
+    """How much equal rows of one batch may differ."""
+    zero_floor: float = Field(default=1e-4, ge=0)
+    """All zeros are a fault where the golden answer has an element larger than this."""
+
+    @property
+    def limits(self) -> ParityLimits:
+        return self.parity if self.parity is not None else _DEFAULT_PARITY[self.kind]
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        return self.range if self.range is not None else _DEFAULT_RANGE.get(self.kind)
+
+
+class CollapseSettings(Settings):
+    """When the confidences of the whole canary set have collapsed."""
+
+    min_canaries: int = Field(default=3, ge=2)
+    """Fewer different canaries than this say nothing about a spread."""
+    min_spread_ratio: float = Field(default=0.25, ge=0, le=1)
+    """Smallest standard deviation of the confidences over the set, as a share of the golden one."""
+    max_entropy_rise: float = Field(default=0.35, gt=0)
+    """Largest rise of the mean entropy over the golden one, in nats (a coin toss has 0.69)."""
+    max_top_drop: float = Field(default=0.3, gt=0, le=1)
+    """Largest fall of the mean top probability below the golden one."""
+
+
+class LatencySettings(Settings):
+    """How long a probe may take: a limit of its own, or so many times the baseline's."""
+
+    fast: Duration | None = None
+    safe: Duration | None = None
+    times_baseline: float = Field(default=3.0, gt=1)
+    """Where no limit is given: this many times the engine's 99th percentile at capture …"""
+    floor: Duration = 0.02
+    """… but never below this."""
+
+
+class AssessSettings(Settings):
+    outputs: tuple[OutputSettings, ...] = Field(min_length=1)
+    collapse: CollapseSettings = CollapseSettings()
+    latency: LatencySettings = LatencySettings()
+
+
+def latency_limit(settings: LatencySettings, role: Role, baseline: Baseline | None) -> float:
+    """The latency limit of one engine in seconds; infinite where nothing sets one."""
+    own = settings.fast if role is Role.FAST else settings.safe
+    if own is not None:
+        return own
+    reference = baseline.engines.get(role) if baseline else None
+    return math.inf if reference is None else max(settings.floor, settings.times_baseline * reference.latency_p99_s)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judge:
+    """Everything one model's probes are held against.
+
+    Without a baseline it still judges what needs none (zeros, NaN, range, constant): that is how
+    the safe engine's own answers are checked before they become golden.
+    """
+
+    settings: AssessSettings
+    engines: Mapping[Role, Engine]
+    canaries: Mapping[str, Canary]
+    baseline: Baseline | None = None
+    _golden_confidences: dict[str, dict[str, Confidence]] = field(default_factory=dict, init=False)
+    """Output → canary → its golden confidence."""
+
+    def __post_init__(self) -> None:
+        golden = self.baseline.golden if self.baseline else {}
+        for output in self.settings.outputs:
+            of_output = {
+                canary: summary
+                for canary, answer in golden.items()
+                if (summary := confidence_of(output, answer.outputs.get(output.name))) is not None
+            }
+            if of_output:
+                self._golden_confidences[output.name] = of_output
+
+    def latency_limit(self, role: Role) -> float:
+        """In seconds; infinite where nothing sets one."""
+        return latency_limit(self.settings.latency, role, self.baseline)
+
+    def limits(self) -> tuple[dict[Role, float], dict[tuple[str, str], float]]:
+        """All limits in force: latencies in seconds, and (output, measure) → the limit of a score."""
+        scores = {
+            (output.name, measure): float(limit)
+            for output in self.settings.outputs
+            for measure, limit in (output.limits.model_dump() | {"rows": output.rows_max_abs}).items()
+            if limit is not None
+        }
+        return {role: self.latency_limit(role) for role in Role}, scores
+
+    def assess(self, result: ProbeResult) -> Assessment:
+        """Every check that one probe allows, the most specific finding first."""
+        if result.fault is not None:
+            finding = Finding(
+                reason=Reason.NO_ANSWER,
+                verdict=Verdict.INCONCLUSIVE,
+                score=result.timing.total_s,
+                limit=math.inf,
+                detail=f"{result.address} gave no usable answer: {result.fault}",
+                measure=str(result.fault.kind),
+            )
+            return Assessment(result=result, verdict=Verdict.INCONCLUSIVE, findings=(finding,))
+        findings: list[Finding] = [*self._provenance(result), *self._latency(result)]
+        scores: dict[tuple[str, str], float] = {}
+        confidences: dict[str, Confidence] = {}
+        golden = self.baseline.golden.get(result.canary) if self.baseline else None
+        rows = _rows(self.canaries.get(result.canary))
+        for output in self.settings.outputs:
+            got = result.outputs.get(output.name)
+            found = _check_output(output, got, golden, rows, scores)
+            findings += found
+            usable = not any(f.reason in _UNREADABLE for f in found)
+            if usable and (summary := confidence_of(output, got)) is not None:
+                confidences[output.name] = summary
+        findings.sort(key=lambda f: f.reason.rank)
+        return Assessment(
+            result=result,
+            verdict=_verdict(findings),
+            findings=tuple(findings),
+            scores=scores,
+            confidences=confidences,
+        )
+
+    def collapse(self, assessments: Iterable[Assessment]) -> tuple[Finding, ...]:
+        """Whether the confidences of several canaries, one assessment each, have collapsed.
+
+        Compares with the golden confidences of the very same canaries, so that a burst of three
+        is as good as a whole set as long as their golden answers differ.
+        """
+        latest = {a.result.canary: a for a in assessments}
+        findings: list[Finding] = []
+        for output in self.settings.outputs:
+            golden = self._golden_confidences.get(output.name, {})
+            pairs = [
+                (a.confidences[output.name], golden[canary])
+                for canary, a in latest.items()
+                if output.name in a.confidences and canary in golden
+            ]
+            if len(pairs) >= self.settings.collapse.min_canaries:
+                findings += _collapsed(self.settings.collapse, output.name, pairs)
+        return tuple(findings)
+
+    def _provenance(self, result: ProbeResult) -> Iterable[Finding]:
+        """Who answered, and whether anybody computed anything."""
+        engine = self.engines.get(result.expected)
+        if engine is not None and not result.answered_by.is_at(engine.address):
+            by, role = result.answered_by, result.expected
+            yield _failed(Reason.WRONG_VERSION, f"{result.address} was answered by {by}, not by {role} {engine}")
+        if result.cached:
+            yield Finding(
+                reason=Reason.CACHED,
+                verdict=Verdict.INCONCLUSIVE,
+                score=1.0,
+                limit=0.0,
+                detail=f"{result.address} was answered from a response cache: the engine was not exercised",
+                measure="cache",
+            )
+
+    def _latency(self, result: ProbeResult) -> Iterable[Finding]:
+        took, limit = result.timing.total_s, self.latency_limit(result.expected)
+        if took > limit:
+            yield Finding(
+                reason=Reason.LATENCY,
+                verdict=Verdict.SUSPECT,
+                score=took,
+                limit=limit,
+                detail=f"{result.address} took {took * 1e3:.1f} ms (limit {limit * 1e3:.1f} ms)",
+                measure="seconds",
+            )
+
+
+_UNREADABLE = frozenset({Reason.NON_FINITE, Reason.MISSING_OUTPUT, Reason.WRONG_SHAPE, Reason.WRONG_DTYPE})
+"""After these an output's numbers mean nothing."""
+
+_ORDER = (Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.SUSPECT)
+
+
+def _verdict(findings: Sequence[Finding]) -> Verdict:
+    present = {f.verdict for f in findings}
+    return next((v for v in _ORDER if v in present), Verdict.HEALTHY)
+
+
+def confidence_of(output: OutputSettings, array: Array | None) -> Confidence | None:
+    """An output read as a confidence; None for one that is none, is missing or isn't finite."""
+    if array is None or array.size == 0 or not np.isfinite(array).all():
+        return None
+    match output.kind:
+        case OutputKind.PROBABILITY:
+            return confidence.of_probability(array)
+        case OutputKind.LOGIT:
+            return confidence.of_probability(confidence.sigmoid(array))
+        case OutputKind.PROBABILITIES:
+            return confidence.of_classes(array)
+        case OutputKind.LOGITS:
+            return confidence.of_classes(confidence.softmax(array))
+        case OutputKind.MASK:
+            return confidence.of_mask(array, output.threshold)
+        case OutputKind.TENSOR:
+            return None
+
+
+def parity_scores(output: OutputSettings, got: Array, golden: Array) -> dict[str, float]:
+    """Every measure that the output's limits name, by its name in `ParityLimits`."""
+    limits = output.limits
+    a, b = got.astype(np.float64, copy=False), golden.astype(np.float64, copy=False)
+    scores: dict[str, float] = {}
+    with np.errstate(all="ignore"):  # huge but finite values overflow to inf, which breaks a limit
+        if limits.max_abs is not None:
+            scores["max_abs"] = parity.max_abs(a, b)
+        if limits.relative_l2 is not None:
+            scores["relative_l2"] = parity.relative_l2(a, b)
+        if limits.cosine is not None:
+            scores["cosine"] = parity.cosine(a, b)
+        if limits.dice is not None:
+            scores["dice"] = parity.dice(a, b, output.threshold)
+        if limits.kl is not None and (kl := _kl(output.kind, a, b)) is not None:
+            scores["kl"] = kl
+    return scores
+
+
+def _kl(kind: OutputKind, a: Array, b: Array) -> float | None:
+    match kind:
+        case OutputKind.PROBABILITY | OutputKind.MASK:
+            return parity.bernoulli_kl(np.clip(a, 0, 1), np.clip(b, 0, 1))
+        case OutputKind.LOGIT:
+            return parity.bernoulli_kl(confidence.sigmoid(a), confidence.sigmoid(b))
+        case OutputKind.PROBABILITIES:
+            return parity.kl_divergence(a, b)
+        case OutputKind.LOGITS:
+            return parity.kl_divergence(confidence.softmax(a), confidence.softmax(b))
+        case OutputKind.TENSOR:
+            return None
+
+
+LARGER_IS_BETTER = frozenset({"cosine", "dice"})
+"""Measures whose limit is a least, not a most."""
+
+
+def _check_output(
+    output: OutputSettings, got: Array | None, golden: Golden | None, rows: int, scores: dict[tuple[str, str], float]
+) -> list[Finding]:
+    """All findings about one output; fills `scores` with every number that was compared."""
+    name = output.name
+    right = golden.outputs.get(name) if golden else None
+    if got is None:
+        return [_failed(Reason.MISSING_OUTPUT, f"the answer has no output {name!r}", output=name)]
+    if right is not None and got.dtype != right.dtype:
+        detail = f"{name} is {dtype_name(got)}, the golden answer {dtype_name(right)}"
+        return [_failed(Reason.WRONG_DTYPE, detail, output=name)]
+    if got.size == 0 or (right is not None and got.shape != right.shape):
+        wanted = f", the golden answer {list(right.shape)}" if right is not None else ""
+        return [_failed(Reason.WRONG_SHAPE, f"{name} has shape {list(got.shape)}{wanted}", output=name)]
+    bad = got.size - int(np.isfinite(got).sum())
+    if bad:
+        detail = f"{name} is NaN or infinite in {bad} of {got.size} elements"
+        return [_failed(Reason.NON_FINITE, detail, output=name, score=bad)]
+    return [
+        *_check_flat(output, got, right),
+        *_check_range(output, got),
+        *_check_rows(output, got, rows, scores),
+        *_check_parity(output, got, right, scores),
+    ]
+
+
+_MAY_BE_FLAT = frozenset({OutputKind.PROBABILITY, OutputKind.LOGIT, OutputKind.MASK})
+"""Without a golden answer: one number alone is always constant, and an empty mask all zero."""
+
+
+def _check_flat(output: OutputSettings, got: Array, right: Array | None) -> Iterable[Finding]:
+    """All zeros, or one value everywhere, where the golden answer has something."""
+    low, high = float(got.min()), float(got.max())
+    if low != high or (right is None and output.kind in _MAY_BE_FLAT):
+        return
+    if low == 0.0 and (right is None or float(np.abs(right).max()) > output.zero_floor):
+        yield _failed(Reason.ALL_ZERO, f"all {got.size} elements of {output.name} are 0", output=output.name)
+    elif low != 0.0 and got.size > 1 and (right is None or float(right.max() - right.min()) > output.zero_floor):
+        yield _failed(Reason.CONSTANT, f"all {got.size} elements of {output.name} are {low:.6g}", output=output.name)
+
+
+def _check_range(output: OutputSettings, got: Array) -> Iterable[Finding]:
+    if output.bounds is None:
+        return
+    (least, most), low, high = output.bounds, float(got.min()), float(got.max())
+    outside = max(least - low, high - most)
+    if outside > output.range_slack:
+        detail = f"{output.name} spans [{low:.6g}, {high:.6g}], allowed is [{least:g}, {most:g}]"
+        yield _failed(Reason.OUT_OF_RANGE, detail, output=output.name, score=outside, limit=output.range_slack)
+
+
+def _check_rows(
+    output: OutputSettings, got: Array, rows: int, scores: dict[tuple[str, str], float]
+) -> Iterable[Finding]:
+    if rows < 2 or got.ndim == 0 or got.shape[0] != rows:
+        return
+    with np.errstate(all="ignore"):
+        score = parity.max_abs(got[1:].astype(np.float64), got[:1].astype(np.float64))
+    scores[output.name, "rows"] = score
+    limit = output.rows_max_abs
+    if not score <= limit:
+        detail = f"equal rows of one batch differ in {output.name} by up to {score:.3g} (limit {limit:.3g})"
+        yield _failed(Reason.ROWS_DIFFER, detail, output=output.name, score=score, limit=limit, measure="rows")
+
+
+def _check_parity(
+    output: OutputSettings, got: Array, right: Array | None, scores: dict[tuple[str, str], float]
+) -> Iterable[Finding]:
+    """One finding per output: the first broken measure, its sentence naming all of them."""
+    if right is None:
+        return
+    broken: list[tuple[str, float, float]] = []
+    for measure, score in parity_scores(output, got, right).items():
+        scores[output.name, measure] = score
+        limit = float(getattr(output.limits, measure))
+        if not (score >= limit if measure in LARGER_IS_BETTER else score <= limit):
+            broken.append((measure, score, limit))
+    if broken:
+        measure, score, limit = broken[0]
+        said = ", ".join(f"{m} {s:.3g} (limit {x:.3g})" for m, s, x in broken)
+        detail = f"{output.name} is not the golden answer: {said}"
+        yield _failed(Reason.PARITY, detail, output=output.name, score=score, limit=limit, measure=measure)
+
+
+def _collapsed(
+    settings: CollapseSettings, output: str, pairs: Sequence[tuple[Confidence, Confidence]]
+) -> Iterable[Finding]:
+    got, golden = [p[0] for p in pairs], [p[1] for p in pairs]
+    of = f"{output}'s confidences over {len(pairs)} canaries"
+    golden_spread = float(np.std([c.value for c in golden]))
+    if golden_spread > 0:
+        ratio, limit = float(np.std([c.value for c in got])) / golden_spread, settings.min_spread_ratio
+        if ratio < limit:
+            detail = f"{of} spread {ratio:.2f} times as far as the golden ones (limit {limit:.2f})"
+            yield _failed(Reason.COLLAPSE, detail, output=output, score=ratio, limit=limit, measure="spread_ratio")
+    rise = float(np.mean([c.entropy for c in got]) - np.mean([c.entropy for c in golden]))
+    if rise > (limit := settings.max_entropy_rise):
+        detail = f"{of} have a mean entropy {rise:.2f} nats above the golden one (limit {limit:.2f})"
+        yield _failed(Reason.COLLAPSE, detail, output=output, score=rise, limit=limit, measure="entropy_rise")
+    drop = float(np.mean([c.top for c in golden]) - np.mean([c.top for c in got]))
+    if drop > (limit := settings.max_top_drop):
+        detail = f"{of} have a mean top probability {drop:.2f} below the golden one (limit {limit:.2f})"
+        yield _failed(Reason.COLLAPSE, detail, output=output, score=drop, limit=limit, measure="top_drop")
+
+
+def _rows(canary: Canary | None) -> int:
+    """How many copies of one image the canary's batch holds."""
+    if canary is None or not canary.batched:
+        return 1
+    return next((int(a.shape[0]) for a in canary.inputs.values() if a.ndim > 1), 1)
+
+
+def _failed(
+    reason: Reason, detail: str, *, output: str | None = None, score: float = 1.0, limit: float = 0.0, measure: str = ""
+) -> Finding:
+    return Finding(
+        reason=reason,
+        verdict=Verdict.FAILED,
+        score=float(score),
+        limit=limit,
+        detail=detail,
+        output=output,
+        measure=measure or str(reason),
+    )

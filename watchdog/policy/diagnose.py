@@ -1,0 +1,134 @@
+"""The differential diagnosis: same canaries, the serving engine against the other, at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from watchdog.model.diagnosis import Conclusion, Diagnosis
+from watchdog.model.engine import Role
+from watchdog.model.verdict import Assessment, Finding, Reason, Verdict
+from watchdog.settings import Settings
+
+
+class ConfirmSettings(Settings):
+    """How a first bad probe is confirmed."""
+
+    canaries: int = Field(default=3, ge=1, le=64)
+    """Canaries sent to each engine: the one that failed, and others."""
+    need: int = Field(default=2, ge=1, le=64)
+    """How many of them must be bad, unless the one that failed is wrong again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lane:
+    """One engine's answers in the burst, with what the set of them shows."""
+
+    assessments: Sequence[Assessment]
+    over_set: Sequence[Finding] = ()
+
+    def count(self, *verdicts: Verdict) -> int:
+        return sum(a.verdict in verdicts for a in self.assessments)
+
+    @property
+    def bad(self) -> int:
+        return len(self.assessments) - self.count(Verdict.HEALTHY)
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing could be measured at all."""
+        return self.count(Verdict.INCONCLUSIVE) == len(self.assessments)
+
+    @property
+    def right(self) -> bool:
+        """Whether every answer came and was right, fast or slow."""
+        return bool(self.assessments) and not self.over_set and not self.count(Verdict.FAILED, Verdict.INCONCLUSIVE)
+
+    @property
+    def finding(self) -> Finding | None:
+        """The most specific one."""
+        found = [*self.over_set, *(f for a in self.assessments for f in a.findings)]
+        return min(found, key=lambda f: f.reason.rank, default=None)
+
+
+def diagnose(
+    *, serving: Role, first: Assessment | None, moved: bool, serving_lane: Lane, other_lane: Lane, need: int
+) -> Diagnosis:
+    """Tell an engine's fault from the server's, the route's, the canary's and from chance.
+
+    Args:
+        serving: the engine that ordinary traffic should get.
+        first: the probe of the public name that started this; None if something else did.
+        moved: whether the public name, or the router, was seen to have another engine.
+        serving_lane: answers of the serving engine, asked for by its own version.
+        other_lane: answers of the other engine to the same canaries.
+        need: how many bad answers confirm a fault that the first canary doesn't show again.
+    """
+    conclusion = _conclude(first, serving_lane, other_lane, need, moved=moved)
+    finding = _headline(first, serving_lane, moved=conclusion is Conclusion.ROUTE_MOVED)
+    return Diagnosis(
+        conclusion=conclusion,
+        serving=serving,
+        finding=None if conclusion is Conclusion.TRANSIENT else finding,
+        detail=_sentence(conclusion, serving, serving_lane, other_lane, finding),
+        serving_bad=serving_lane.bad,
+        serving_probes=len(serving_lane.assessments),
+        other_bad=other_lane.bad,
+        other_probes=len(other_lane.assessments),
+    )
+
+
+def _conclude(first: Assessment | None, serving: Lane, other: Lane, need: int, *, moved: bool) -> Conclusion:
+    if not _is_bad(first, serving, need):
+        return Conclusion.ROUTE_MOVED if moved else Conclusion.TRANSIENT
+    if serving.silent and other.silent and (first is None or first.verdict is Verdict.INCONCLUSIVE):
+        return Conclusion.SERVER_FAULT
+    wrong = bool(serving.over_set) or serving.count(Verdict.FAILED) > 0
+    only_slow = not wrong and serving.count(Verdict.INCONCLUSIVE) == 0
+    if only_slow and 2 * other.count(Verdict.SUSPECT) > len(other.assessments):
+        return Conclusion.OVERLOADED
+    if other.right:
+        return Conclusion.ENGINE_FAULT
+    if wrong and (other.over_set or other.count(Verdict.FAILED)):
+        return Conclusion.BOTH_WRONG
+    return Conclusion.TARGET_UNPROVEN
+
+
+def _is_bad(first: Assessment | None, serving: Lane, need: int) -> bool:
+    """Confirmed: the same canary is wrong again, or enough others are bad.
+
+    After a healthy first probe (a fresh look at an old trouble) one wrong answer is enough: what
+    was known to be bad must show that it is wholly good again.
+    """
+    if serving.over_set:
+        return True
+    if first is None or first.verdict is Verdict.HEALTHY:
+        return serving.bad > 0
+    again = any(a.verdict is Verdict.FAILED and a.result.canary == first.result.canary for a in serving.assessments)
+    return again or serving.bad >= min(need, len(serving.assessments))
+
+
+def _headline(first: Assessment | None, serving: Lane, *, moved: bool) -> Finding | None:
+    if moved and first is not None:
+        return next((f for f in first.findings if f.reason is Reason.WRONG_VERSION), first.worst)
+    return serving.finding or (first.worst if first else None)
+
+
+def _sentence(conclusion: Conclusion, serving: Role, lane: Lane, other: Lane, finding: Finding | None) -> str:
+    counts = (
+        f"{lane.bad} of {len(lane.assessments)} canaries bad on {serving}, "
+        f"{other.bad} of {len(other.assessments)} on {serving.other}"
+    )
+    what = f"; {finding.detail}" if finding and conclusion is not Conclusion.TRANSIENT else ""
+    return f"{_MEANING[conclusion].format(serving=serving, other=serving.other)} ({counts}){what}"
+
+
+_MEANING = {
+    Conclusion.TRANSIENT: "the {serving} engine is right",
+    Conclusion.ENGINE_FAULT: "the {serving} engine is at fault and the {other} engine is proven",
+    Conclusion.BOTH_WRONG: "both engines are wrong: moving traffic would not help",
+    Conclusion.TARGET_UNPROVEN: "the {serving} engine is at fault, but the {other} engine could not be proven",
+    Conclusion.OVERLOADED: "both engines are right but slow: the server, not one engine",
+    Conclusion.SERVER_FAULT: "neither engine answers: the server can't be measured",
+    Conclusion.ROUTE_MOVED: "the {serving} engine is right, but the public name is answered by another",
+}
