@@ -1,0 +1,227 @@
+"""The SQLite journal under kill -9, full disks, locks, foreign files and people who want to edit it."""
+
+import asyncio
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from watchdog.journal.sqlite import SqliteJournal
+from watchdog.model.journal import Entry, EntryKind
+
+APPENDS_UNTIL_IT_ENDS = """
+import asyncio, resource, sys
+from pathlib import Path
+from watchdog.journal.sqlite import SqliteJournal
+from watchdog.model.journal import Entry, EntryKind
+
+async def main(path, limit):
+    journal = await SqliteJournal.open(Path(path))
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    while True:
+        try:
+            entry = await journal.append(Entry(at=1.0, kind=EntryKind.INTENT, model="m", data={"text": "x" * 500}))
+        except OSError as error:
+            print("OSError", error, flush=True)
+            return
+        print(entry.seq, flush=True)
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+def an_entry(kind: EntryKind = EntryKind.DECISION, model: str = "m") -> Entry:
+    return Entry(at=1.0, kind=kind, model=model, data={})
+
+
+def writer(path: Path, limit: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", APPENDS_UNTIL_IT_ENDS, str(path), str(limit)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+async def seqs(path: Path) -> list[int]:
+    journal = await SqliteJournal.open(path)
+    found = [entry.seq for entry in await journal.tail(1_000_000)]
+    await journal.close()
+    return found
+
+
+async def test_kill_9_loses_no_acknowledged_entry(tmp_path: Path) -> None:
+    path, chance = tmp_path / "j.db", random.Random(20240607)
+    for _ in range(10):
+        with writer(path) as process:
+            assert process.stdout is not None
+            acknowledged = [int(process.stdout.readline()) for _ in range(chance.randint(1, 40))]
+            deadline = time.perf_counter() + chance.uniform(0, 0.005)  # anywhere within an append
+            while time.perf_counter() < deadline:
+                pass
+            process.kill()
+            acknowledged += [int(line) for line in process.stdout if line.endswith("\n")]
+
+        kept = await seqs(path)
+
+        assert kept == list(range(1, len(kept) + 1))
+        assert len(kept) >= acknowledged[-1]
+
+
+async def test_a_full_disk_is_an_oserror_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    with writer(path, limit=1_000_000) as process:
+        assert process.stdout is not None
+        *acknowledged, last = process.stdout.read().splitlines()
+
+    assert last.startswith("OSError")
+    assert str(path) in last
+    kept = await seqs(path)
+    assert len(acknowledged) > 50
+    assert kept == list(range(1, len(kept) + 1))
+    assert len(kept) >= int(acknowledged[-1])
+
+
+async def test_it_goes_on_counting_after_a_restart(tmp_path: Path) -> None:
+    for expected in (1, 2, 3):
+        journal = await SqliteJournal.open(tmp_path / "j.db")
+        assert (await journal.append(an_entry())).seq == expected
+        await journal.close()
+
+
+async def test_others_may_read_it_while_it_is_written(tmp_path: Path) -> None:
+    writes, reads = await SqliteJournal.open(tmp_path / "j.db"), await SqliteJournal.open(tmp_path / "j.db")
+    kept = await writes.append(an_entry())
+    assert list(await reads.tail(1)) == [kept]
+    await reads.close()
+    await writes.close()
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "UPDATE entries SET data = '{}'",
+        "DELETE FROM entries",
+        "INSERT OR REPLACE INTO entries VALUES (1, 1.0, 'intent', 'm', '{}')",
+        "UPDATE OR REPLACE entries SET seq = 2 WHERE seq = 1",
+        "INSERT INTO entries VALUES (-1, 1.0, 'intent', 'm', '{}')",
+    ],
+)
+async def test_what_is_written_stays(tmp_path: Path, edit: str) -> None:
+    journal = await SqliteJournal.open(tmp_path / "j.db")
+    written = [await journal.append(an_entry()), await journal.append(an_entry())]
+    other = sqlite3.connect(tmp_path / "j.db", isolation_level=None)
+
+    with pytest.raises(sqlite3.IntegrityError):
+        other.execute(edit)
+
+    other.close()
+    assert list(await journal.tail(10)) == written
+    await journal.close()
+
+
+async def test_the_loop_turns_while_a_lock_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    journal = await SqliteJournal.open(path, timeout_s=0.3)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waiting = asyncio.create_task(journal.append(an_entry()))
+    slowest = 0.0
+    while not waiting.done():
+        before = time.perf_counter()
+        await asyncio.sleep(0.001)
+        slowest = max(slowest, time.perf_counter() - before)
+
+    with pytest.raises(OSError, match=r"lock.*j\.db"):
+        await waiting
+
+    assert slowest < 0.2
+    other.execute("ROLLBACK")
+    other.close()
+    assert (await journal.append(an_entry())).seq == 1
+    await journal.close()
+
+
+async def test_a_file_locked_by_another_program_at_start(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+
+    with pytest.raises(OSError, match=r"stop the other watchdog.*j\.db"):
+        await SqliteJournal.open(path, timeout_s=0.1)
+
+    other.close()
+
+
+@pytest.mark.parametrize("attempt", range(10))
+async def test_those_that_start_at_once_share_one_journal(tmp_path: Path, attempt: int) -> None:
+    journals = await asyncio.gather(*(SqliteJournal.open(tmp_path / "j.db") for _ in range(4)))
+    entries = await asyncio.gather(*(journal.append(an_entry()) for journal in journals))
+    assert sorted(entry.seq for entry in entries) == [1, 2, 3, 4]
+    for journal in journals:
+        await journal.close()
+
+
+async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    path.write_text("not a database, but a long enough text " * 50)
+    before = path.read_bytes()
+
+    with pytest.raises(OSError, match=r"not an SQLite file.*j\.db"):
+        await SqliteJournal.open(path)
+
+    assert path.read_bytes() == before
+
+
+async def test_somebody_elses_database_is_left_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE theirs (x)")
+    other.close()
+    before = path.read_bytes()
+
+    with pytest.raises(OSError, match=r"not a watchdog's journal.*j\.db"):
+        await SqliteJournal.open(path)
+
+    assert path.read_bytes() == before
+
+
+async def test_a_journal_of_a_newer_watchdog(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    await (await SqliteJournal.open(path)).close()
+    other = sqlite3.connect(path)
+    other.execute("PRAGMA user_version = 99")
+    other.close()
+
+    with pytest.raises(OSError, match=r"version 99.*newer watchdog.*j\.db"):
+        await SqliteJournal.open(path)
+
+
+async def test_a_damaged_journal(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    journal = await SqliteJournal.open(path)
+    for _ in range(200):
+        await journal.append(Entry(at=1.0, kind=EntryKind.NOTICE, model="m", data={"text": "x" * 200}))
+    await journal.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+
+    damaged = await SqliteJournal.open(path)
+    with pytest.raises(OSError, match=r"damaged.*j\.db"):
+        await damaged.tail(100)
+    await damaged.close()
+
+
+@pytest.mark.parametrize("place", ["missing/j.db", "file/j.db", "."])
+async def test_a_place_that_cannot_be_written(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="folder must exist and this user may read and write"):
+        await SqliteJournal.open(tmp_path / place)
+
+
+async def test_a_closed_journal_says_so(tmp_path: Path) -> None:
+    journal = await SqliteJournal.open(tmp_path / "j.db")
+    await journal.close()
+    with pytest.raises(OSError, match="closed"):
+        await journal.append(an_entry())

@@ -1,0 +1,33 @@
+"""What moves ordinary traffic of one model between its two engines.
+
+A kind of router is one file, with its settings class, and one row in `open_router`. A router
+reports what it was told, and what the server says of itself; whether traffic really moved is
+proven by probing, elsewhere.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, assert_never
+
+from pydantic import Field
+
+from watchdog.model.engine import Address, Role
+from watchdog.ports import Router
+from watchdog.routers.dry_run import DryRunRouter, DryRunSettings
+from watchdog.routers.triton import TritonRouter, TritonRouterSettings
+
+RouterSettings = Annotated[TritonRouterSettings | DryRunSettings, Field(discriminator="kind")]
+
+
+def open_router(settings: RouterSettings, engines: Mapping[Role, Address]) -> Router:
+    """The router that `settings` describe, between these engines. It contacts nobody before it is asked something.
+
+    Raises:
+        ValueError: this kind of router can't choose between these engines.
+    """
+    match settings:
+        case TritonRouterSettings():
+            return TritonRouter(settings, engines)
+        case DryRunSettings():
+            return DryRunRouter()
+        case _:
+            assert_never(settings)

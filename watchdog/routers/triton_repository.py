@@ -1,0 +1,163 @@
+"""The three calls of Triton's HTTP API that a route needs: index, config and load."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from watchdog.routers.refusal import RefusedError
+from watchdog.transport import Server
+
+_MAX_ANSWER_BYTES = 16 * 2**20
+_MAX_DETAIL = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The states of one model's versions, as the repository index tells them."""
+
+    states: Mapping[int, tuple[str, str]]
+    """Version → state, such as ``READY``, and the reason that goes with it."""
+
+    @property
+    def ready(self) -> frozenset[int]:
+        return frozenset(version for version, (state, _) in self.states.items() if state == "READY")
+
+    @property
+    def loading(self) -> frozenset[int]:
+        return frozenset(version for version, (state, _) in self.states.items() if state == "LOADING")
+
+    def are(self, wanted: Collection[int]) -> bool:
+        """Whether exactly these are READY, and none is on its way to be."""
+        return self.ready == set(wanted) and not self.loading
+
+    def against(self, wanted: Collection[int]) -> str:
+        """What keeps them from being as wanted."""
+        missing = (f"version {version} is {self._told(version)}" for version in sorted(set(wanted) - self.ready))
+        extra = (f"version {version} is READY" for version in sorted(self.ready - set(wanted)))
+        return "; ".join((*missing, *extra))
+
+    def _told(self, version: int) -> str:
+        state, reason = self.states.get(version, ("not in its model repository", ""))
+        return one_line(f"{state}: {reason}" if reason else state)
+
+    def __str__(self) -> str:
+        return f"READY: {', '.join(map(str, sorted(self.ready))) or 'none'}"
+
+
+class Repository:
+    """One connection to one Triton. Every method raises RefusedError."""
+
+    def __init__(self, session: aiohttp.ClientSession, settings: Server, secrets: Mapping[str, str]) -> None:
+        self._session = session
+        self._base = settings.base_url
+        self._server_name = settings.tls.server_name if settings.tls else None
+        self._headers = {**settings.headers, **secrets}
+        self._hidden = list(secrets.values())
+
+    async def versions(self, model: str) -> Versions:
+        """The states of `model`'s versions; none where Triton doesn't know the model."""
+        answer = await self._ask("POST", "/v2/repository/index", {})
+        try:
+            rows = [row for row in answer if row["name"] == model and "version" in row]
+            return Versions({int(row["version"]): (row["state"], row.get("reason", "")) for row in rows})
+        except (TypeError, KeyError, ValueError) as error:
+            raise RefusedError(f"{self._base} answers, but not with Triton's repository index") from error
+
+    async def config(self, model: str) -> dict[str, Any]:
+        """The configuration in force. Its version policy may be an older one than the one in force."""
+        answer = await self._ask("GET", f"/v2/models/{quote(model, safe='')}/config")
+        if not isinstance(answer, dict):
+            raise RefusedError(f"{self._base} answers, but not with a model configuration")
+        return answer
+
+    async def load(self, model: str, config: Mapping[str, Any]) -> None:
+        """Load with `config` in place of ``config.pbtxt``; returns once Triton is done."""
+        body = {"parameters": {"config": json.dumps(config)}}
+        await self._ask("POST", f"/v2/repository/models/{quote(model, safe='')}/load", body)
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The answer's JSON, or None for an empty body."""
+        try:
+            async with self._session.request(
+                method,
+                self._base + path,
+                json=body,
+                headers=self._headers,
+                allow_redirects=False,
+                server_hostname=self._server_name,
+            ) as response:
+                status, raw = response.status, await _whole(response)
+        except (aiohttp.ClientError, OSError) as error:
+            raise RefusedError(f"{self._base}: {_said(error)}") from error
+        text = one_line(raw.decode(errors="replace"), self._hidden)
+        if status != 200:
+            raise self._refusal(status, text)
+        try:
+            return json.loads(raw) if raw else None
+        except ValueError as error:
+            raise RefusedError(f"{self._base} answers {path}, but not in JSON: {text}") from error
+
+    def _refusal(self, status: int, text: str) -> RefusedError:
+        said = f"{self._base}: {status} {text}"
+        if status in {401, 403}:
+            return RefusedError(f"{said}; add the header it asks for to `secret_headers`", retry=False)
+        if "explicit model load" in text:
+            return RefusedError(f"{said}; start Triton with --model-control-mode=explicit", retry=False)
+        if "unknown model" in text:
+            return RefusedError(f"{said}; it must be loaded once, as by Triton's --load-model, and `model` be its name")
+        return RefusedError(said)
+
+
+@asynccontextmanager
+async def connected(settings: Server) -> AsyncIterator[Repository]:
+    """A connection for a few calls: fresh, so that no stale one is taken for a dead server.
+
+    Raises:
+        RefusedError: the settings' files can't be used.
+    """
+    timeout = aiohttp.ClientTimeout(total=None)  # the caller bounds the time: a load may take minutes
+    try:
+        trusted = True if settings.tls is None else await asyncio.to_thread(settings.tls.context)
+        secrets = settings.secrets()
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusted), timeout=timeout) as session:
+        yield Repository(session, settings, secrets)
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    raw = bytearray()
+    async for chunk in response.content.iter_any():
+        raw += chunk
+        if len(raw) > _MAX_ANSWER_BYTES:
+            raise aiohttp.ClientPayloadError
+    return bytes(raw)
+
+
+def one_line(text: str, hidden: Collection[str] = ()) -> str:
+    """Foreign text as one short, printable line without any of `hidden`."""
+    for secret in hidden:
+        text = text.replace(secret, "***")
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return line if len(line) <= _MAX_DETAIL else f"{line[: _MAX_DETAIL - 1]}…"
+
+
+def _said(error: Exception) -> str:
+    """What went wrong on the way, without anything that was sent."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return f"its certificate is not trusted ({error.certificate_error}); set `tls.ca`"
+        case aiohttp.ClientConnectorError():
+            return f"can't connect ({error.os_error})"
+        case aiohttp.ServerDisconnectedError():
+            return "the connection broke before an answer"
+        case OSError():  # after the connector's own: a reset, or a TLS alert
+            return f"the connection broke before an answer ({error.strerror})"
+        case _:
+            return f"no usable answer in HTTP ({type(error).__name__})"
