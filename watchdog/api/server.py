@@ -1,0 +1,144 @@
+"""The routes, on aiohttp."""
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from watchdog.api.service import NoSuchModelError, ReloadError, Service
+from watchdog.model.event import Command
+
+_MAX_BODY = 64 * 1024
+_MAX_TEXT = 500
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def create(service: Service) -> web.Application:
+    """The application; run it with `serve`."""
+    api = _Api(service)
+    app = web.Application(client_max_size=_MAX_BODY, middlewares=[_errors_as_json])
+    app.add_routes(
+        [
+            web.get("/metrics", api.metrics),
+            web.get("/-/healthy", api.healthy),
+            web.get("/-/ready", api.ready),
+            web.post("/-/reload", api.reload),
+            web.put("/-/reload", api.reload),
+            web.get("/api/v1/status", api.status),
+            web.post("/api/v1/models/{model}/{command}", api.command),
+        ]
+    )
+    return app
+
+
+async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, str]:
+    """Listen; the runner to clean up later, and the base URL in use.
+
+    Raises:
+        OSError: the address can't be listened on.
+    """
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    bound = runner.addresses[0]
+    shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+    return runner, f"http://{shown}:{bound[1]}"
+
+
+class _Api:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        body, content_type = self._service.metrics(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def healthy(self, _: web.Request) -> web.Response:
+        return web.Response(text="the watchdog is running\n")
+
+    async def ready(self, _: web.Request) -> web.Response:
+        why_not = self._service.ready()
+        return web.Response(text="ready\n") if why_not is None else web.Response(status=503, text=f"{why_not}\n")
+
+    async def status(self, _: web.Request) -> web.Response:
+        return _json(self._service.status())
+
+    async def reload(self, request: web.Request) -> web.Response:
+        self._authorise(request)
+        try:
+            await self._service.reload()
+        except ReloadError as error:
+            return _problem(409, f"the old configuration goes on, because the new one can't be used:\n{error}")
+        return _json({"reloaded": True})
+
+    async def command(self, request: web.Request) -> web.Response:
+        self._authorise(request)
+        try:
+            command = Command(request.match_info["command"])
+        except ValueError:
+            raise web.HTTPNotFound(text=f"no such command; there are {', '.join(Command)}") from None
+        actor, why = await _who_and_why(request)
+        try:
+            decisions = await self._service.command(request.match_info["model"], command, actor, why)
+        except NoSuchModelError as error:
+            raise web.HTTPNotFound(text=str(error)) from error
+        except OSError as error:
+            return _problem(503, f"nothing was done, because the journal can't record it: {error}")
+        return _json({"decisions": list(decisions)})
+
+    def _authorise(self, request: web.Request) -> None:
+        try:
+            wanted = self._service.token()
+        except ValueError as error:
+            raise web.HTTPServiceUnavailable(text=str(error)) from error
+        if wanted is None:
+            raise web.HTTPForbidden(text="commands are off: set api.token.file in the configuration")
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), wanted.encode()):
+            raise web.HTTPUnauthorized(
+                text="this needs the header `Authorization: Bearer TOKEN`", headers={"WWW-Authenticate": "Bearer"}
+            )
+
+
+async def _who_and_why(request: web.Request) -> tuple[str, str]:
+    """The body's ``actor`` and ``why``: free text for the journal, both optional, nothing else."""
+    try:
+        text = await request.text()
+        body: Any = json.loads(text) if text.strip() else {}
+    except web.HTTPException:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise web.HTTPBadRequest(text=f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict) or set(body) - {"actor", "why"}:
+        raise web.HTTPBadRequest(text='the body must be a JSON object with at most "actor" and "why"')
+    for key, value in body.items():
+        if not isinstance(value, str) or len(value) > _MAX_TEXT:
+            raise web.HTTPBadRequest(text=f"{key} must be a text of at most {_MAX_TEXT} characters")
+    return body.get("actor", "") or f"api client {request.remote}", body.get("why", "")
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        response = _problem(error.status, error.text or error.reason)
+        for name in ("Allow", "WWW-Authenticate"):
+            if name in error.headers:
+                response.headers[name] = error.headers[name]
+        return response
+
+
+def _json(data: Any, status: int = 200) -> web.Response:
+    return web.json_response(data, status=status, dumps=lambda d: json.dumps(d, allow_nan=False))
+
+
+def _problem(status: int, detail: str) -> web.Response:
+    return _json({"error": detail}, status)

@@ -1,0 +1,217 @@
+"""The running service: one configuration after the other, behind one HTTP server."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from watchdog import __version__, config
+from watchdog.api.server import create, serve
+from watchdog.api.service import NoSuchModelError, ReloadError
+from watchdog.assembly import AssemblyError
+from watchdog.config import Config, ConfigError
+from watchdog.journal.sqlite import SqliteJournal
+from watchdog.model.event import Command, CycleFailed
+from watchdog.model.journal import Entry, EntryKind
+from watchdog.ports import Event, Journal, Observer
+from watchdog.telemetry.board import Board
+from watchdog.telemetry.logs import log_event
+from watchdog.telemetry.metrics import Metrics
+from watchdog.watching import Watching, assemble
+
+_FLUSH_S = 3.0
+
+
+class StartError(RuntimeError):
+    """The service can't start; the message says why, a line a problem."""
+
+
+class Watchdog:
+    """What runs: it can be asked, commanded and reloaded. Implements the API's `Service`."""
+
+    def __init__(self, path: Path, settings: Config, journal: Journal, extra: Sequence[Observer] = ()) -> None:
+        self._path = path
+        self._settings = settings
+        self._journal = journal
+        self._metrics = Metrics()
+        self._board = Board(time.time())
+        self._observers: tuple[Observer, ...] = (self._metrics, self._board, log_event, *extra)
+        self._watching: Watching | None = None
+        self._reloading = asyncio.Lock()
+
+    def ready(self) -> str | None:
+        return None if self._watching is not None else "the canaries are being loaded"
+
+    def status(self) -> dict[str, Any]:
+        conditions = self._watching.notifier.conditions() if self._watching else ()
+        return {
+            "version": __version__,
+            **self._board.document(time.time()),
+            "alerts": [
+                {"alert": c.name, "severity": c.severity, "labels": dict(c.labels), "summary": c.summary}
+                for c in conditions
+            ],
+        }
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        return self._metrics.render(accept)
+
+    def token(self) -> str | None:
+        token = self._settings.api.token
+        return None if token is None else token.read()
+
+    async def command(self, model: str, command: Command, actor: str, why: str) -> Sequence[dict[str, Any]]:
+        cycles = self._watching.cycles if self._watching else {}
+        if model not in cycles:
+            raise NoSuchModelError(f"no model {model!r} is watched; there are: {', '.join(cycles) or 'none yet'}")
+        return [
+            {
+                "trigger": d.trigger,
+                "before": d.before,
+                "after": d.after.state,
+                "action": d.action,
+                "reason": d.reason,
+                "detail": d.detail,
+            }
+            for d in await cycles[model].command(command, actor, why)
+        ]
+
+    async def start(self) -> None:
+        """Begin to watch.
+
+        Raises:
+            AssemblyError: something that the configuration names can't be used.
+        """
+        self._watching = await assemble(self._settings, self._journal, self._observe, time.time)
+        self._know_states(self._watching)
+        self._watching.go()
+
+    async def reload(self) -> None:
+        async with self._reloading:
+            if self._watching is None:
+                raise ReloadError("still starting; try again when ready")
+            try:
+                settings = config.read(self._path)
+                if (settings.api.listen, settings.state) != (self._settings.api.listen, self._settings.state):
+                    raise ReloadError("api.listen and state change only with a restart")
+                fresh = await assemble(settings, self._journal, self._observe, time.time)
+            except (ConfigError, AssemblyError) as error:
+                raise ReloadError(str(error)) from error
+            await self._replace(self._watching, fresh)
+            self._settings = settings
+
+    async def stop(self) -> None:
+        """Finish what is in flight, tell people what is due, and close everything."""
+        if self._watching is not None:
+            await self._watching.drain()
+            await self._watching.notifier.flush(_FLUSH_S)
+            await self._watching.close()
+
+    async def _replace(self, old: Watching, fresh: Watching) -> None:
+        await old.drain()
+        for name, cycle in old.cycles.items():
+            if name in fresh.cycles:
+                fresh.cycles[name].state = cycle.state
+            else:
+                self._metrics.forget(name)
+                self._board.forget(name)
+        fresh.notifier.take_over(old.notifier)
+        self._watching = fresh
+        self._know_states(fresh)
+        fresh.go()
+        await old.close()
+
+    def _know_states(self, watching: Watching) -> None:
+        for name, cycle in watching.cycles.items():
+            self._board.know(name, cycle.state)
+            self._metrics.know(name, cycle.state)
+
+    def _observe(self, event: Event) -> None:
+        for observer in self._observers:
+            observer(event)
+
+
+async def run(path: Path, announce: Callable[[str], None], extra: Sequence[Observer] = ()) -> None:
+    """Run the service until SIGTERM or SIGINT; SIGHUP reloads.
+
+    Args:
+        path: the configuration file.
+        announce: told the base URL once the server listens.
+        extra: more observers, such as the demo's.
+
+    Raises:
+        ConfigError, StartError: it can't start; nothing is left behind.
+    """
+    settings = config.read(path)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_only_one(settings.state))
+        try:
+            journal = await SqliteJournal.open(settings.state / "journal.sqlite")
+        except OSError as error:
+            raise StartError(str(error)) from error
+        stack.push_async_callback(journal.close)
+        watchdog = Watchdog(path, settings, journal, extra)
+        try:
+            runner, url = await serve(create(watchdog), *settings.api.address)
+        except OSError as error:
+            raise StartError(f"api.listen: can't listen on {settings.api.listen}: {error}") from error
+        stack.push_async_callback(runner.cleanup)
+        announce(url)
+        stop = _on_signals(watchdog)
+        stack.push_async_callback(watchdog.stop)
+        await journal.append(Entry(at=time.time(), kind=EntryKind.STARTED, model="", data={"version": __version__}))
+        try:
+            await watchdog.start()
+        except AssemblyError as error:
+            raise StartError(str(error)) from error
+        await stop.wait()
+        with contextlib.suppress(OSError):
+            await journal.append(Entry(at=time.time(), kind=EntryKind.STOPPED, model="", data={}))
+
+
+@contextmanager
+def _only_one(state: Path) -> Iterator[None]:
+    """Hold the state folder: two watchdogs with one journal would fight over the route."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        lock = os.open(state / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise StartError(f"state: {state} can't be used: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise StartError(f"state: another watchdog runs with {state}; give each a folder of its own") from error
+    finally:
+        os.close(lock)
+
+
+def _on_signals(watchdog: Watchdog) -> asyncio.Event:
+    """SIGTERM and SIGINT set the returned event; SIGHUP reloads."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    reloading: set[asyncio.Task[None]] = set()
+
+    def hang_up() -> None:
+        task = loop.create_task(_reload_and_say(watchdog))
+        reloading.add(task)
+        task.add_done_callback(reloading.discard)
+
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+    return stop
+
+
+async def _reload_and_say(watchdog: Watchdog) -> None:
+    try:
+        await watchdog.reload()
+    except ReloadError as error:
+        log_event(
+            CycleFailed(model="", at=time.time(), error=f"reload refused, the old configuration goes on:\n{error}")
+        )

@@ -1,0 +1,1 @@
+"""Baselines on disk: read, written, and compared with what is in use."""

@@ -1,0 +1,234 @@
+"""One probe with its whole story, and the capture of a baseline."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from watchdog.cli import terminal
+from watchdog.cli.serve import ConfigPath
+
+if TYPE_CHECKING:
+    from watchdog.capture import Captured
+    from watchdog.config import Config, ModelSettings
+    from watchdog.model.verdict import Assessment
+
+
+class Which(StrEnum):
+    PUBLIC = "public"
+    FAST = "fast"
+    SAFE = "safe"
+
+
+ModelName = Annotated[str | None, typer.Option("--model", help="Which model; may be left out if there is only one.")]
+
+
+def probe(
+    config: ConfigPath,
+    model: ModelName = None,
+    engine: Annotated[
+        Which, typer.Option(help="The public name, as patients' images take it, or one engine by its version.")
+    ] = Which.PUBLIC,
+    canary: Annotated[str | None, typer.Option(help="Which canary, by its id; the first if left out.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole story as JSON.")] = False,
+) -> None:
+    """Send one canary, and show all of it: who answered, how long it took, every score and limit.
+
+    Exits with 0 if the answer is right, 1 if it is wrong or slow, 3 if there is none.
+    """
+    from watchdog.telemetry.board import assessment_json  # noqa: PLC0415 - heavy
+
+    with _explained():
+        settings = _read(config)
+        assessment, limits = asyncio.run(_probe(settings, _pick(settings, model), engine, canary))
+    if as_json:
+        terminal.print_json(assessment_json(assessment))
+    else:
+        _tell(assessment, limits)
+    raise typer.Exit({"healthy": 0, "inconclusive": terminal.UNREACHABLE}.get(assessment.verdict, terminal.NOT_RIGHT))
+
+
+def baseline(
+    config: ConfigPath,
+    model: ModelName = None,
+    repeats: Annotated[int, typer.Option(min=2, max=1000, help="Times each canary is sent to each engine.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="A summary as JSON.")] = False,
+) -> None:
+    """Capture the golden answers from the safe engine, and both engines' habits.
+
+    Do it while the engines are known to be good and the server is about as busy as usual. An older
+    baseline is replaced as a whole or not at all.
+    """
+    with _explained():
+        settings = _read(config)
+        summaries = []
+        for one in settings.models if model is None else [_pick(settings, model)]:
+            captured = asyncio.run(_capture(settings, one, repeats))
+            summaries.append(_summary(captured, one.baseline))
+            if not as_json:
+                _tell_captured(captured, one.baseline)
+    if as_json:
+        terminal.print_json(summaries)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What can be wrong with files, configuration and servers, as a message and an exit code."""
+    from watchdog.assembly import AssemblyError  # noqa: PLC0415 - heavy
+    from watchdog.baselines.store import BaselineError  # noqa: PLC0415
+    from watchdog.capture import CaptureError  # noqa: PLC0415
+    from watchdog.config import ConfigError  # noqa: PLC0415
+
+    try:
+        yield
+    except ConfigError as error:
+        terminal.fail(terminal.WRONG_CALL, "the configuration can't be used:", *error.problems)
+    except AssemblyError as error:
+        terminal.fail(terminal.WRONG_CALL, *error.problems)
+    except BaselineError as error:
+        terminal.fail(terminal.WRONG_CALL, str(error))
+    except CaptureError as error:
+        terminal.fail(terminal.NOT_RIGHT, f"no baseline was captured: {error}")
+
+
+def _read(path: Path) -> "Config":
+    from watchdog.config import read  # noqa: PLC0415 - heavy
+
+    return read(path)
+
+
+def _pick(settings: "Config", name: str | None) -> "ModelSettings":
+    names = ", ".join(m.name for m in settings.models)
+    if name is None and len(settings.models) > 1:
+        terminal.fail(terminal.WRONG_CALL, f"the configuration has several models; name one with --model: {names}")
+    found = next((m for m in settings.models if name in (None, m.name)), None)
+    if found is None:
+        terminal.fail(terminal.WRONG_CALL, f"--model {name}: the configuration has {names}")
+    return found
+
+
+async def _probe(
+    settings: "Config", model: "ModelSettings", which: Which, wanted: str | None
+) -> tuple["Assessment", dict[tuple[str, str], float]]:
+    from watchdog.assembly import load_baseline, load_inputs, make_prober, open_endpoints, surround  # noqa: PLC0415
+    from watchdog.model.engine import Role  # noqa: PLC0415
+
+    async with AsyncExitStack() as stack:
+        inputs = load_inputs(model)
+        canaries = inputs.canaries.canaries
+        canary = next((c for c in canaries if wanted in (None, c.id)), None)
+        if canary is None:
+            terminal.fail(terminal.WRONG_CALL, f"--canary {wanted}: there are {', '.join(c.id for c in canaries)}")
+        around = surround(open_endpoints(settings, stack))
+        prober = make_prober(model, inputs, load_baseline(model, inputs), around)
+        role = Role.SAFE if which is Which.SAFE else Role.FAST
+        assessment = await prober.probe(canary, role, public=which is Which.PUBLIC)
+        latency, scores = prober.judge.limits()
+        return assessment, scores | {("", "seconds"): latency[role]}
+
+
+async def _capture(settings: "Config", model: "ModelSettings", repeats: int) -> "Captured":
+    from watchdog.assembly import load_inputs, make_prober, open_endpoints, surround  # noqa: PLC0415 - heavy
+    from watchdog.baselines import store  # noqa: PLC0415
+    from watchdog.capture import capture  # noqa: PLC0415
+
+    async with AsyncExitStack() as stack:
+        with _reading(model.name) as report:
+            inputs = load_inputs(model, report)
+        for refused in inputs.canaries.refused:
+            terminal.err().print(f"[yellow]left out[/] {refused.source}: {refused.reason}")
+        prober = make_prober(model, inputs, None, surround(open_endpoints(settings, stack)))
+        with terminal.progress() as bar:
+            tasks: dict[str, Any] = {}
+
+            def report_probe(role: str, done: int, total: int) -> None:
+                if role not in tasks:
+                    tasks[role] = bar.add_task(f"{model.name}: {role} engine", total=total)
+                bar.update(tasks[role], completed=done)
+
+            captured = await capture(
+                prober,
+                inputs.canaries.canaries,
+                recipe_sha256=inputs.recipe_sha256,
+                repeats=repeats,
+                clock=time.time,
+                progress=report_probe,
+            )
+        store.write(model.baseline, captured.baseline)
+        return captured
+
+
+@contextmanager
+def _reading(model: str) -> Iterator[Callable[[int, int], None]]:
+    with terminal.progress() as bar:
+        task = bar.add_task(f"{model}: reading canaries", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _summary(captured: "Captured", folder: Path) -> dict[str, Any]:
+    b = captured.baseline
+    return {
+        "model": b.model,
+        "baseline": str(folder),
+        "created_at": b.created_at,
+        "server": b.server,
+        "canaries": len(b.canaries),
+        "repeats": b.repeats,
+        "engines": {
+            role: {
+                "version": e.version,
+                "tag": e.tag,
+                "latency_median_s": e.latency_median_s,
+                "latency_p99_s": e.latency_p99_s,
+                "parity": dict(e.parity),
+            }
+            for role, e in b.engines.items()
+        },
+        "warnings": list(captured.warnings),
+    }
+
+
+def _tell_captured(captured: "Captured", folder: Path) -> None:
+    from rich.table import Table  # noqa: PLC0415 - keeps `--help` quick
+
+    b = captured.baseline
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("engine", "version", "tag", "median", "p99", "furthest from golden"):
+        table.add_column(column)
+    for role, e in b.engines.items():
+        parity = ", ".join(f"{name} {score:.2g}" for name, score in e.parity.items())
+        p50, p99 = f"{e.latency_median_s * 1e3:.1f} ms", f"{e.latency_p99_s * 1e3:.1f} ms"
+        table.add_row(role, e.version, e.tag or "none", p50, p99, parity)
+    terminal.out().print(f"[bold]{b.model}[/]: {len(b.canaries)} canaries, {b.repeats} times each, on {b.server}")
+    terminal.out().print(table)
+    for warning in captured.warnings:
+        terminal.out().print(f"[yellow]mind:[/] {warning}")
+    terminal.out().print(f"written to {folder}")
+
+
+def _tell(assessment: "Assessment", limits: dict[tuple[str, str], float]) -> None:
+    from rich.table import Table  # noqa: PLC0415 - keeps `--help` quick
+
+    result, timing, print_ = assessment.result, assessment.result.timing, terminal.out().print
+    print_(f"[bold]{result.canary}[/] → {result.address}: {terminal.styled(assessment.verdict)}")
+    if result.fault is not None:
+        print_(f"  no answer: {result.fault}")
+        return
+    device = "unknown" if timing.device_s is None else f"{timing.device_s * 1e3:.2f} ms ({timing.attribution})"
+    print_(f"  answered by {result.answered_by}, payload seed {result.seed}")
+    print_(f"  took {timing.total_s * 1e3:.2f} ms (limit {limits['', 'seconds'] * 1e3:.1f} ms), device time {device}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("  output", "measure", "score", "limit"):
+        table.add_column(column)
+    for (output, measure), score in assessment.scores.items():
+        table.add_row(f"  {output}", measure, f"{score:.3g}", f"{limits[output, measure]:.3g}")
+    print_(table)
+    for output, c in assessment.confidences.items():
+        print_(f"  {output}: confidence {c.value:.3f}, top {c.top:.3f}, entropy {c.entropy:.3f} nats")
+    for finding in assessment.findings:
+        print_(f"  [red]{finding.reason}[/] {finding.detail}")

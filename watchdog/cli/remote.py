@@ -1,0 +1,147 @@
+"""Talking to a running watchdog over its HTTP API."""
+
+import getpass
+import json
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from watchdog.cli import terminal
+
+_TIMEOUT_S = 90.0
+"""A command may wait for an engine to be loaded."""
+
+Url = Annotated[str, typer.Option(envvar="WATCHDOG_URL", help="The running watchdog.")]
+TokenFile = Annotated[
+    Path | None, typer.Option("--token-file", envvar="WATCHDOG_TOKEN_FILE", help="The file that holds the API's token.")
+]
+Why = Annotated[str, typer.Option("--why", help="For the journal: why.")]
+AsJson = Annotated[bool, typer.Option("--json", help="The server's JSON as it is.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name in the configuration.")]
+
+_URL = "http://127.0.0.1:9469"
+
+
+def status(
+    url: Url = _URL,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C.")] = False,
+) -> None:
+    """Show what the running watchdog knows. Exits with 1 if anything is alerting."""
+    if watch:
+        _watch(url)
+        return
+    document = _ask(url, "/api/v1/status")
+    if as_json:
+        terminal.print_json(document)
+    else:
+        terminal.out().print(_picture(document))
+    raise typer.Exit(terminal.NOT_RIGHT if document["alerts"] else 0)
+
+
+def rollback(model: Model, url: Url = _URL, token: TokenFile = None, why: Why = "", as_json: AsJson = False) -> None:
+    """Move MODEL to its safe engine, once that is proven."""
+    _command("rollback", model, url, token, why=why, as_json=as_json)
+
+
+def promote(model: Model, url: Url = _URL, token: TokenFile = None, why: Why = "", as_json: AsJson = False) -> None:
+    """Return MODEL to its fast engine; if it does not prove itself at once, it is moved back."""
+    _command("promote", model, url, token, why=why, as_json=as_json)
+
+
+def hold(model: Model, url: Url = _URL, token: TokenFile = None, why: Why = "", as_json: AsJson = False) -> None:
+    """Move nothing of MODEL until it is released; probing and alerting go on."""
+    _command("hold", model, url, token, why=why, as_json=as_json)
+
+
+def release(model: Model, url: Url = _URL, token: TokenFile = None, why: Why = "", as_json: AsJson = False) -> None:
+    """End a hold of MODEL, or its lock after flapping."""
+    _command("release", model, url, token, why=why, as_json=as_json)
+
+
+def _command(command: str, model: str, url: str, token_file: Path | None, *, why: str, as_json: bool) -> None:
+    headers = {"Content-Type": "application/json"}
+    if token_file is not None:
+        try:
+            headers["Authorization"] = f"Bearer {token_file.read_text(encoding='utf-8').strip()}"
+        except OSError as error:
+            terminal.fail(terminal.WRONG_CALL, f"--token-file: {token_file} can't be read: {error.strerror}")
+    body = json.dumps({"actor": _user(), "why": why}).encode()
+    answer = _ask(url, f"/api/v1/models/{model}/{command}", body, headers)
+    decisions = answer["decisions"]
+    if as_json:
+        terminal.print_json(answer)
+    for d in () if as_json else decisions:
+        terminal.out().print(f"{d['before']} → {d['after']}  [bold]{d['reason']}[/]  {d['detail']}")
+    if len(decisions) == 1 and decisions[0]["before"] == decisions[0]["after"]:
+        terminal.fail(terminal.NOT_RIGHT, f"{model} is {decisions[0]['after']}: there is nothing to {command}")
+    if any(d["trigger"] in ("target-unproven", "switch-failed", "promotion-failed") for d in decisions):
+        terminal.fail(terminal.NOT_RIGHT, f"{command} was not done: {decisions[-1]['detail']}")
+
+
+def _user() -> str:
+    try:
+        return f"{getpass.getuser()} (command line)"
+    except (KeyError, OSError):
+        return "command line"
+
+
+def _ask(url: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Any:
+    if not url.startswith(("http://", "https://")):
+        terminal.fail(terminal.WRONG_CALL, f"--url {url}: must begin with http:// or https://")
+    request = urllib.request.Request(f"{url.rstrip('/')}{path}", data=body, headers=headers or {})  # noqa: S310 - checked above
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        terminal.fail(terminal.NOT_RIGHT, f"{url} says {error.code}: {_said(error)}")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        terminal.fail(terminal.UNREACHABLE, f"no watchdog answers at {url}: {reason}", "name another with --url")
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return str(error.reason)
+
+
+def _watch(url: str) -> None:
+    from rich.live import Live  # noqa: PLC0415 - keeps `--help` quick
+
+    with Live(console=terminal.out(), screen=terminal.out().is_terminal, auto_refresh=False) as live:
+        try:
+            while True:
+                live.update(_picture(_ask(url, "/api/v1/status")), refresh=True)
+                time.sleep(1.0)
+        except KeyboardInterrupt:
+            return
+
+
+def _picture(document: Any) -> Any:
+    from rich.console import Group  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    now = document["at"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("model", "state", "serves", "last probe", "verdict", "took", "right", "probes"):
+        table.add_column(column)
+    for name, model in document["models"].items():
+        last, policy = model["last"].get("public"), model.get("policy", {})
+        table.add_row(
+            name,
+            policy.get("state", "?"),
+            policy.get("desired", "?"),
+            last["canary"] if last else "none yet",
+            terminal.styled(last["verdict"]) if last else "",
+            f"{last['total_s'] * 1e3:.1f} ms" if last else "",
+            f"{now - model['healthy_at']:.0f} s ago" if model["healthy_at"] else "never",
+            str(model["probes"]),
+        )
+    alerts = [f"[bold red]{a['severity']}[/] {a['alert']}: {a['summary']}" for a in document["alerts"]]
+    return Group(table, *(["", *alerts] if alerts else []))

@@ -1,0 +1,120 @@
+"""What happens, as log lines: one JSON object a line, or coloured text on a terminal."""
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import structlog
+
+from watchdog.model.event import (
+    Baselined,
+    Commanded,
+    CycleFailed,
+    Delivered,
+    Diagnosed,
+    Noticed,
+    Probed,
+    RouteSeen,
+    Switched,
+)
+from watchdog.model.verdict import Verdict
+from watchdog.policy.decide import Decision
+from watchdog.ports import Event
+
+
+def configure(level: str = "info", stream: TextIO = sys.stderr) -> None:
+    """Set up logging for the process: JSON unless the stream is a terminal."""
+    terminal = stream.isatty()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(sort_keys=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(stream=stream, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
+def log_listening(url: str) -> None:
+    """The server listens: where."""
+    structlog.get_logger().info("listening", url=url)
+
+
+def log_event(event: Event) -> None:
+    """An observer. Ordinary probes are debug; what a person may want to know is info or above."""
+    log = structlog.get_logger()
+    match event:
+        case Probed():
+            _probed(log, event)
+        case Decision() if event.changed:
+            log.info(
+                "decision",
+                model=event.model,
+                trigger=event.trigger,
+                before=event.before,
+                after=event.after.state,
+                action=event.action,
+                reason=event.reason,
+                detail=event.detail,
+            )
+        case Diagnosed():
+            d = event.diagnosis
+            log.warning(
+                "diagnosis", model=event.model, at=event.at, conclusion=d.conclusion, reason=d.reason, detail=d.detail
+            )
+        case Switched():
+            write = log.warning if event.proven else log.error
+            write(
+                "switch",
+                model=event.model,
+                at=event.at,
+                applied_at=event.applied_at,
+                to=event.to,
+                applied=event.applied.ok,
+                proven=event.proven,
+                took_s=round(event.applied.took_s, 6),
+                detail=event.detail,
+            )
+        case Commanded():
+            log.warning("command", model=event.model, command=event.command, actor=event.actor, why=event.why)
+        case Noticed():
+            n = event.notice
+            log.info(
+                "notice",
+                kind=n.kind,
+                alert=n.condition.name,
+                severity=n.condition.severity,
+                summary=n.condition.summary,
+            )
+        case Delivered() if not event.delivery.ok:
+            log.warning(
+                "delivery failed", channel=event.channel, retry=event.delivery.retry, detail=event.delivery.detail
+            )
+        case RouteSeen():
+            log.debug("route", model=event.model, role=event.observed.role, detail=event.observed.detail)
+        case CycleFailed():
+            log.error("watchdog failure", model=event.model, error=event.error)
+        case Baselined():
+            log.info("watching", model=event.model, canaries=event.canaries, baseline=event.captured_at)
+        case _:
+            pass
+
+
+def _probed(log: Any, event: Probed) -> None:
+    a = event.assessment
+    healthy = a.verdict is Verdict.HEALTHY
+    write = log.debug if healthy else log.warning
+    write(
+        "probe",
+        model=event.model,
+        at=event.at,
+        public=a.result.public,
+        canary=a.result.canary,
+        address=str(a.result.address),
+        verdict=a.verdict,
+        total_ms=round(a.result.timing.total_s * 1e3, 3),
+        **({} if healthy or a.worst is None else {"reason": a.worst.reason, "detail": a.worst.detail}),
+    )

@@ -1,0 +1,181 @@
+"""What happens, as Prometheus metrics. Labels are bounded: models, engines, reasons; never an image."""
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as PLAIN
+from prometheus_client.exposition import generate_latest as plain_text
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
+
+from watchdog import __version__
+from watchdog.model.engine import Role
+from watchdog.model.event import (
+    Baselined,
+    CycleFailed,
+    Delivered,
+    Diagnosed,
+    Probed,
+    RouteSeen,
+    Switched,
+)
+from watchdog.model.verdict import Verdict
+from watchdog.policy.decide import Decision
+from watchdog.policy.memory import PolicyState
+from watchdog.policy.states import State
+from watchdog.ports import Event
+
+_LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+_CONFIDENCE_BUCKETS = tuple(i / 20 for i in range(1, 21))
+"""Fixed and equal for every model, so that histograms of a fleet add up."""
+
+
+class Metrics:
+    """An observer with a registry of its own. `render` is what a scrape gets."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        Info("watchdog_build", "The running watchdog.", registry=r).info({"version": __version__})
+        self._probes = Counter(
+            "watchdog_probes", "Probes, by what came of them.", ["model", "engine", "path", "verdict"], registry=r
+        )
+        self._findings = Counter(
+            "watchdog_findings", "Findings, by reason.", ["model", "engine", "path", "reason"], registry=r
+        )
+        self._duration = Histogram(
+            "watchdog_probe_duration_seconds",
+            "From sending a canary to having its whole answer.",
+            ["model", "engine", "path"],
+            buckets=_LATENCY_BUCKETS,
+            registry=r,
+        )
+        self._device = Histogram(
+            "watchdog_probe_device_seconds",
+            "The device's share of a probe, where it is known.",
+            ["model", "engine", "path", "attribution"],
+            buckets=_LATENCY_BUCKETS,
+            registry=r,
+        )
+        self._latency_limit = Gauge(
+            "watchdog_probe_duration_limit_seconds", "Above this a probe is slow.", ["model", "engine"], registry=r
+        )
+        self._score = Gauge(
+            "watchdog_score",
+            "The newest number that was compared with a limit.",
+            ["model", "engine", "path", "output", "measure"],
+            registry=r,
+        )
+        self._score_limit = Gauge(
+            "watchdog_score_limit", "The limit of watchdog_score.", ["model", "output", "measure"], registry=r
+        )
+        self._confidence = Histogram(
+            "watchdog_confidence_ratio",
+            "Confidences of canaries, by output.",
+            ["model", "engine", "path", "output"],
+            buckets=_CONFIDENCE_BUCKETS,
+            registry=r,
+        )
+        self._state = Gauge("watchdog_state", "1 for the state a model is in.", ["model", "state"], registry=r)
+        self._desired = Gauge(
+            "watchdog_route_desired",
+            "1 for the engine that ordinary traffic should get.",
+            ["model", "engine"],
+            registry=r,
+        )
+        self._observed = Gauge(
+            "watchdog_route_observed",
+            "1 for the engine that ordinary traffic gets, by the newest answer or the router's account.",
+            ["model", "engine"],
+            registry=r,
+        )
+        self._diagnoses = Counter(
+            "watchdog_diagnoses", "Bursts of confirming probes, by conclusion.", ["model", "conclusion"], registry=r
+        )
+        self._switches = Counter(
+            "watchdog_switches",
+            "Switches tried, by where to and what came of it.",
+            ["model", "to", "outcome"],
+            registry=r,
+        )
+        self._healthy_at = Gauge(
+            "watchdog_last_healthy_probe_timestamp_seconds",
+            "When the public name last gave the right answer.",
+            ["model"],
+            registry=r,
+        )
+        self._canaries = Gauge(
+            "watchdog_baseline_canaries", "Canaries in the baseline in force.", ["model"], registry=r
+        )
+        self._deliveries = Counter(
+            "watchdog_deliveries", "Notices handed to a channel, by outcome.", ["channel", "outcome"], registry=r
+        )
+        self._failures = Counter("watchdog_cycle_failures", "Errors of the watchdog itself.", ["model"], registry=r)
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The text of a scrape and its content type, OpenMetrics where `accept` asks for it."""
+        if "application/openmetrics-text" in accept:
+            return openmetrics_text(self.registry), OPENMETRICS  # type: ignore[no-untyped-call]
+        return plain_text(self.registry), PLAIN
+
+    def forget(self, model: str) -> None:
+        """Remove every series of a model that is watched no longer."""
+        for metric in vars(self).values():
+            names = getattr(metric, "_labelnames", ())
+            if names and names[0] == "model":
+                metric.remove_by_labels({"model": model})
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Probed():
+                self._probed(event)
+            case Decision():
+                self.know(event.model, event.after)
+            case Diagnosed():
+                self._diagnoses.labels(event.model, event.diagnosis.conclusion).inc()
+            case Switched():
+                outcome = "proven" if event.proven else "unproven" if event.applied.ok else "refused"
+                self._switches.labels(event.model, event.to, outcome).inc()
+            case RouteSeen() if event.observed.known:
+                _one_hot(self._observed, event.model, Role, event.observed.role)
+            case Baselined():
+                self._canaries.labels(event.model).set(event.canaries)
+                for role, limit in event.latency_limits.items():
+                    self._latency_limit.labels(event.model, role).set(limit)
+                for (output, measure), limit in event.score_limits.items():
+                    self._score_limit.labels(event.model, output, measure).set(limit)
+            case Delivered():
+                outcome = "delivered" if event.delivery.ok else "retried" if event.delivery.retry else "refused"
+                self._deliveries.labels(event.channel, outcome).inc(event.notices)
+            case CycleFailed():
+                self._failures.labels(event.model).inc()
+            case _:
+                pass
+
+    def know(self, model: str, state: PolicyState) -> None:
+        """Take a model's policy state as it is, such as the one resumed at start."""
+        _one_hot(self._state, model, State, state.state)
+        _one_hot(self._desired, model, Role, state.desired)
+
+    def _probed(self, event: Probed) -> None:
+        assessment = event.assessment
+        result = assessment.result
+        by = (event.model, result.expected, "public" if result.public else "pinned")
+        self._probes.labels(*by, assessment.verdict).inc()
+        for finding in assessment.findings:
+            self._findings.labels(*by, finding.reason).inc()
+        for (output, measure), score in assessment.scores.items():
+            self._score.labels(*by, output, measure).set(score)
+        for output, summary in assessment.confidences.items():
+            self._confidence.labels(*by, output).observe(summary.value)
+        if result.fault is None:
+            self._duration.labels(*by).observe(result.timing.total_s)
+            if result.timing.device_s is not None:
+                self._device.labels(*by, result.timing.attribution).observe(result.timing.device_s)
+        if result.public and assessment.verdict is Verdict.HEALTHY:
+            self._healthy_at.labels(event.model).set(event.at)
+
+
+def _one_hot(gauge: Gauge, model: str, values: Mapping[str, object] | type[State] | type[Role], now: object) -> None:
+    for value in values:
+        gauge.labels(model, str(value)).set(value is now)
