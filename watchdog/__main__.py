@@ -1,5 +1,6 @@
 """The command's door: makes sure that this `watchdog` is ours, then starts the command line."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def main() -> None:
     problem = impostor(watchdog)
     if problem is not None:
         sys.exit(f"watchdog: {problem}")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core prints what comes back as a value anyway
     from watchdog.cli.main import app  # noqa: PLC0415 - only once it is known to be ours
 
     app()

@@ -28,4 +28,4 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 def dtype_name(array: Array) -> str:
     """The protocol's name of an array's dtype, or numpy's where the protocol has none."""
-    return _NAMES.get(array.dtype, str(array.dtype))
+    return _NAMES.get(array.dtype) or str(array.dtype)

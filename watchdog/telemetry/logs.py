@@ -36,6 +36,8 @@ def configure(level: str = "info", stream: TextIO = sys.stderr) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(stream=stream, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # A tick that is still confirming or switching when the next is due is as it should be.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
 
 def log_listening(url: str) -> None:
