@@ -20,7 +20,7 @@ _BY_CONCLUSION = {
     "both-wrong": ("WatchdogBothEnginesWrong", Severity.CRITICAL, "is wrong on both engines"),
     "target-unproven": ("WatchdogNoSafeTarget", Severity.CRITICAL, "is wrong and has no proven engine to move to"),
     "overloaded": ("WatchdogServerOverloaded", Severity.WARNING, "is slow on both engines"),
-    "server-fault": ("WatchdogServerDown", Severity.CRITICAL, "can't be measured: no engine answers"),
+    "server-fault": ("WatchdogServerDown", Severity.CRITICAL, "can't be measured: no engine answers for itself"),
     "route-moved": ("WatchdogRouteMoved", Severity.CRITICAL, "is served by an engine that nobody chose"),
     "switch-failed": ("WatchdogSwitchFailed", Severity.CRITICAL, "could not be moved"),
     "promotion-failed": ("WatchdogSwitchFailed", Severity.CRITICAL, "could not be returned to the fast engine"),

@@ -107,12 +107,16 @@ class CollapseSettings(Settings):
 
 
 class LatencySettings(Settings):
-    """How long a probe may take: a limit of its own, or so many times the baseline's."""
+    """How long a probe may take: a limit of its own, or so many times the baseline's median.
+
+    The baseline's limit is one for each shape profile of the recipe. One slow probe moves nothing:
+    it starts a burst, of which a majority must be slow on this engine and not on the other.
+    """
 
     fast: Duration | None = None
     safe: Duration | None = None
     times_baseline: float = Field(default=3.0, gt=1)
-    """Where no limit is given: this many times the engine's 99th percentile at capture …"""
+    """Where no limit is given: this many times the engine's median at capture …"""
     floor: Duration = 0.02
     """… but never below this."""
 
@@ -121,15 +125,6 @@ class AssessSettings(Settings):
     outputs: tuple[OutputSettings, ...] = Field(min_length=1)
     collapse: CollapseSettings = CollapseSettings()
     latency: LatencySettings = LatencySettings()
-
-
-def latency_limit(settings: LatencySettings, role: Role, baseline: Baseline | None) -> float:
-    """The latency limit of one engine in seconds; infinite where nothing sets one."""
-    own = settings.fast if role is Role.FAST else settings.safe
-    if own is not None:
-        return own
-    reference = baseline.engines.get(role) if baseline else None
-    return math.inf if reference is None else max(settings.floor, settings.times_baseline * reference.latency_p99_s)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,19 +153,25 @@ class Judge:
             if of_output:
                 self._golden_confidences[output.name] = of_output
 
-    def latency_limit(self, role: Role) -> float:
-        """In seconds; infinite where nothing sets one."""
-        return latency_limit(self.settings.latency, role, self.baseline)
+    def latency_limit(self, role: Role, profile: str) -> float:
+        """In seconds, for one engine and shape; infinite where nothing sets one."""
+        settings = self.settings.latency
+        own = settings.fast if role is Role.FAST else settings.safe
+        if own is not None:
+            return own
+        reference = self.baseline.engines[role].latency.get(profile) if self.baseline else None
+        return math.inf if reference is None else max(settings.floor, settings.times_baseline * reference.median_s)
 
-    def limits(self) -> tuple[dict[Role, float], dict[tuple[str, str], float]]:
-        """All limits in force: latencies in seconds, and (output, measure) → the limit of a score."""
+    def limits(self) -> tuple[dict[tuple[Role, str], float], dict[tuple[str, str], float]]:
+        """All limits in force: (engine, profile) → seconds, and (output, measure) → the limit of a score."""
+        profiles = sorted({canary.profile for canary in self.canaries.values()})
         scores = {
             (output.name, measure): float(limit)
             for output in self.settings.outputs
             for measure, limit in (output.limits.model_dump() | {"rows": output.rows_max_abs}).items()
             if limit is not None
         }
-        return {role: self.latency_limit(role) for role in Role}, scores
+        return {(role, profile): self.latency_limit(role, profile) for role in Role for profile in profiles}, scores
 
     def assess(self, result: ProbeResult) -> Assessment:
         """Every check that one probe allows, the most specific finding first."""
@@ -241,7 +242,7 @@ class Judge:
             )
 
     def _latency(self, result: ProbeResult) -> Iterable[Finding]:
-        took, limit = result.timing.total_s, self.latency_limit(result.expected)
+        took, limit = result.timing.total_s, self.latency_limit(result.expected, result.profile)
         if took > limit:
             yield Finding(
                 reason=Reason.LATENCY,
@@ -264,9 +265,14 @@ def _verdict(findings: Sequence[Finding]) -> Verdict:
     return next((v for v in _ORDER if v in present), Verdict.HEALTHY)
 
 
+_OF_CLASSES = frozenset({OutputKind.PROBABILITIES, OutputKind.LOGITS})
+
+
 def confidence_of(output: OutputSettings, array: Array | None) -> Confidence | None:
     """An output read as a confidence; None for one that is none, is missing or isn't finite."""
     if array is None or array.size == 0 or not np.isfinite(array).all():
+        return None
+    if output.kind in _OF_CLASSES and array.ndim == 0:
         return None
     match output.kind:
         case OutputKind.PROBABILITY:
@@ -331,7 +337,8 @@ def _check_output(
     if right is not None and got.dtype != right.dtype:
         detail = f"{name} is {dtype_name(got)}, the golden answer {dtype_name(right)}"
         return [_failed(Reason.WRONG_DTYPE, detail, output=name)]
-    if got.size == 0 or (right is not None and got.shape != right.shape):
+    no_classes = output.kind in _OF_CLASSES and got.ndim == 0
+    if got.size == 0 or no_classes or (right is not None and got.shape != right.shape):
         wanted = f", the golden answer {list(right.shape)}" if right is not None else ""
         return [_failed(Reason.WRONG_SHAPE, f"{name} has shape {list(got.shape)}{wanted}", output=name)]
     bad = got.size - int(np.isfinite(got).sum())
@@ -355,9 +362,10 @@ def _check_flat(output: OutputSettings, got: Array, right: Array | None) -> Iter
     low, high = float(got.min()), float(got.max())
     if low != high or (right is None and output.kind in _MAY_BE_FLAT):
         return
-    if low == 0.0 and (right is None or float(np.abs(right).max()) > output.zero_floor):
+    least, most = (-math.inf, math.inf) if right is None else (float(right.min()), float(right.max()))
+    if low == 0.0 and max(-least, most) > output.zero_floor:
         yield _failed(Reason.ALL_ZERO, f"all {got.size} elements of {output.name} are 0", output=output.name)
-    elif low != 0.0 and got.size > 1 and (right is None or float(right.max() - right.min()) > output.zero_floor):
+    elif low != 0.0 and got.size > 1 and most - least > output.zero_floor:
         yield _failed(Reason.CONSTANT, f"all {got.size} elements of {output.name} are {low:.6g}", output=output.name)
 
 
@@ -404,13 +412,17 @@ def _check_parity(
         yield _failed(Reason.PARITY, detail, output=output.name, score=score, limit=limit, measure=measure)
 
 
+_NO_SPREAD = 1e-3
+"""Golden confidences closer together than this are all alike: FP16 alone (2⁻¹¹ near 1) may flatten them."""
+
+
 def _collapsed(
     settings: CollapseSettings, output: str, pairs: Sequence[tuple[Confidence, Confidence]]
 ) -> Iterable[Finding]:
     got, golden = [p[0] for p in pairs], [p[1] for p in pairs]
     of = f"{output}'s confidences over {len(pairs)} canaries"
     golden_spread = float(np.std([c.value for c in golden]))
-    if golden_spread > 0:
+    if golden_spread > _NO_SPREAD:
         ratio, limit = float(np.std([c.value for c in got])) / golden_spread, settings.min_spread_ratio
         if ratio < limit:
             detail = f"{of} spread {ratio:.2f} times as far as the golden ones (limit {limit:.2f})"

@@ -9,7 +9,7 @@ import numpy as np
 
 from watchdog.assess import LARGER_IS_BETTER, Judge, parity_scores
 from watchdog.drift.parity import max_abs
-from watchdog.model.baseline import Baseline, EngineReference, Golden
+from watchdog.model.baseline import Baseline, EngineReference, Golden, Latency
 from watchdog.model.canary import Canary
 from watchdog.model.engine import Description, Role
 from watchdog.model.fault import Fault
@@ -68,8 +68,7 @@ async def capture(
             role: EngineReference(
                 version=prober.target.engines[role].address.version,
                 tag=described[role].tag,
-                latency_median_s=statistics.median(a.result.timing.total_s for a in answers[role]),
-                latency_p99_s=float(np.percentile([a.result.timing.total_s for a in answers[role]], 99)),
+                latency=_latency(answers[role]),
                 parity=parity[role],
             )
             for role in Role
@@ -104,6 +103,16 @@ async def _collect(
             answers.append(assessment)
             progress(role, i * len(canaries) + j + 1, repeats * len(canaries))
     return answers
+
+
+def _latency(answers: Sequence[Assessment]) -> dict[str, Latency]:
+    took: dict[str, list[float]] = {}
+    for answer in answers:
+        took.setdefault(answer.result.profile, []).append(answer.result.timing.total_s)
+    return {
+        profile: Latency(median_s=statistics.median(times), p99_s=float(np.percentile(times, 99)))
+        for profile, times in took.items()
+    }
 
 
 def _of(assessments: Sequence[Assessment], canary: Canary) -> list[Mapping[str, Array]]:

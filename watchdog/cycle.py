@@ -9,6 +9,7 @@ from typing import assert_never
 from pydantic import Field
 
 from watchdog.model.canary import Canary
+from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Role
 from watchdog.model.event import Command, Commanded, CycleFailed, Diagnosed, Probed, Proved, RouteSeen, Switched
 from watchdog.model.journal import Entry, EntryKind
@@ -91,10 +92,12 @@ class Cycle:
         async with self._one_at_a_time:
             if self._router is None or self._closed:
                 return
-            observed = await self._router.observe()
-            seen = RouteSeen(model=self.model, at=self._clock(), observed=observed)
-            self._observe(seen)
-            await self._settle(seen)
+            try:
+                seen = RouteSeen(model=self.model, at=self._clock(), observed=await self._router.observe())
+                self._observe(seen)
+                await self._settle(seen)
+            except Exception as error:  # noqa: BLE001 - as in `tick`
+                self._fail(error)
 
     async def command(self, command: Command, actor: str, why: str) -> Sequence[Decision]:
         """What a person or a controller wants; all decisions that came of it.
@@ -109,7 +112,11 @@ class Cycle:
             data = {"command": command, "actor": actor, "why": why}
             await self._journal.append(Entry(at=commanded.at, kind=EntryKind.COMMAND, model=self.model, data=data))
             self._observe(commanded)
-            return await self._settle(commanded)
+            try:
+                return await self._settle(commanded)
+            except Exception as error:
+                self._fail(error)
+                raise
 
     async def _settle(self, event: Input | None) -> Sequence[Decision]:
         """Step the policy and carry out its actions until it has nothing more to do."""
@@ -152,6 +159,7 @@ class Cycle:
         first = cause.assessment if isinstance(cause, Probed) else None
         canaries = self._burst(first)
         serving = self.state.desired
+        moved = isinstance(cause, RouteSeen) or (first is not None and _names(first, Reason.WRONG_VERSION))
         one_by_one = first is not None and first.reason is Reason.LATENCY
         if one_by_one:
             lanes = [await self._lane(role, canaries, one_by_one=True) for role in (serving, serving.other)]
@@ -160,7 +168,7 @@ class Cycle:
         diagnosis = diagnose(
             serving=serving,
             first=first,
-            moved=isinstance(cause, RouteSeen) or (first is not None and _names(first, Reason.WRONG_VERSION)),
+            moved=moved or await self._still_moved(),
             serving_lane=lanes[0],
             other_lane=lanes[1],
             need=self._probe.confirm.need,
@@ -169,6 +177,14 @@ class Cycle:
         diagnosed = Diagnosed(model=self.model, at=self._clock(), diagnosis=diagnosis)
         self._observe(diagnosed)
         return diagnosed
+
+    async def _still_moved(self) -> bool:
+        """Whether a route that was found moved still is, by the router: not every answer names its version."""
+        trouble = self.state.trouble
+        if self._router is None or trouble is None or trouble.conclusion != Conclusion.ROUTE_MOVED:
+            return False
+        observed = await self._router.observe()
+        return observed.known and observed.role is not self.state.desired
 
     async def _lane(self, role: Role, canaries: Sequence[Canary], *, one_by_one: bool = False) -> Lane:
         if one_by_one:

@@ -12,7 +12,7 @@ from typing import Self
 
 from watchdog import alerting
 from watchdog.alerting import Ledger, Resend
-from watchdog.model.event import Delivered, Noticed
+from watchdog.model.event import CycleFailed, Delivered, Noticed
 from watchdog.model.journal import Entry, EntryKind
 from watchdog.model.notice import Condition, Notice, NoticeKind
 from watchdog.policy.decide import Decision
@@ -36,7 +36,6 @@ class Outlet:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     told: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while nothing is due."""
-    failures: int = 0
 
 
 class Notifier:
@@ -110,21 +109,31 @@ class Notifier:
         return alerting.due(outlet.ledger, now, outlet.resend)
 
     async def _serve(self, outlet: Outlet) -> None:
+        pause = _FIRST_RETRY_S
         while True:
             outlet.wake.clear()
-            pause = _LOOK_AGAIN_S
+            if not await self._tell_what_is_due(outlet):
+                await asyncio.sleep(pause)  # news must not defeat the backing off
+                pause = min(_LAST_RETRY_S, 2 * pause)
+                continue
+            pause = _FIRST_RETRY_S
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_AGAIN_S):
+                    await outlet.wake.wait()
+
+    async def _tell_what_is_due(self, outlet: Outlet) -> bool:
+        """False where it must be tried again."""
+        try:
             notices = self._pending(outlet)
             if notices and not await self._tell(outlet, notices):
-                pause = min(_LAST_RETRY_S, _FIRST_RETRY_S * 2.0**outlet.failures)
-                outlet.failures += 1
-                await asyncio.sleep(pause)  # news must not defeat the backing off
-                continue
-            outlet.failures = 0
+                return False
             if not self._pending(outlet):
                 outlet.told.set()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await outlet.wake.wait()
+        except Exception as error:  # noqa: BLE001 - a bug must neither end the telling nor be silent
+            what = f"channel {outlet.name}: {type(error).__name__}: {error}"
+            self._observe(CycleFailed(model="", at=self._clock(), error=what))
+            return False
+        return True
 
     async def _tell(self, outlet: Outlet, notices: tuple[Notice, ...]) -> bool:
         delivery = await outlet.channel.deliver(notices)

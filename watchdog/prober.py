@@ -59,6 +59,7 @@ class Prober:
             result = ProbeResult(
                 model=self.target.model,
                 canary=canary.id,
+                profile=canary.profile,
                 address=address,
                 expected=role,
                 public=public,
@@ -70,6 +71,7 @@ class Prober:
             result = ProbeResult(
                 model=self.target.model,
                 canary=canary.id,
+                profile=canary.profile,
                 address=address,
                 expected=role,
                 public=public,

@@ -147,7 +147,8 @@ def _router(model: ModelSettings, stack: AsyncExitStack) -> Router | None:
 
 async def _load(config: Config, around: Surroundings) -> list[tuple[ModelSettings, Inputs, Baseline]]:
     """Canaries and baselines of all models, or every problem that any of them has."""
-    loaded, problems = [], []
+    loaded: list[tuple[ModelSettings, Inputs, Baseline]] = []
+    problems: list[str] = []
     for model in config.models:
         try:
             inputs = await asyncio.to_thread(load_inputs, model)

@@ -9,13 +9,14 @@ import os
 import shutil
 import tempfile
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError
 
-from watchdog.model.baseline import Baseline, EngineReference, Golden
+from watchdog.model.baseline import Baseline, EngineReference, Golden, Latency
 from watchdog.model.engine import Role
 from watchdog.settings import Settings, complaints
 
@@ -28,11 +29,15 @@ class BaselineError(ValueError):
     """A baseline that can't be used; the message names the file, what is wrong and what to do."""
 
 
+class _LatencyManifest(Settings):
+    median_s: float = Field(ge=0)
+    p99_s: float = Field(ge=0)
+
+
 class _EngineManifest(Settings):
     version: str
     tag: str | None
-    latency_median_s: float = Field(ge=0)
-    latency_p99_s: float = Field(ge=0)
+    latency: dict[str, _LatencyManifest]
     parity: dict[str, float]
 
 
@@ -87,8 +92,7 @@ def _write_files(folder: Path, baseline: Baseline) -> None:
             role: {
                 "version": engine.version,
                 "tag": engine.tag,
-                "latency_median_s": engine.latency_median_s,
-                "latency_p99_s": engine.latency_p99_s,
+                "latency": {profile: asdict(latency) for profile, latency in engine.latency.items()},
                 "parity": dict(engine.parity),
             }
             for role, engine in baseline.engines.items()
@@ -147,8 +151,7 @@ def read(folder: Path) -> Baseline:
             role: EngineReference(
                 version=e.version,
                 tag=e.tag,
-                latency_median_s=e.latency_median_s,
-                latency_p99_s=e.latency_p99_s,
+                latency={profile: Latency(**one.model_dump()) for profile, one in e.latency.items()},
                 parity=e.parity,
             )
             for role, e in manifest.engines.items()

@@ -14,9 +14,7 @@ def demo(
         bool, typer.Option("--json", help="End with one JSON object on standard output; the story goes to the other.")
     ] = False,
     folder: Annotated[Path | None, typer.Option(help="Keep everything in this new folder; else it is removed.")] = None,
-    stay: Annotated[
-        bool, typer.Option("--stay", help="Go on afterwards, to look around, until Ctrl-C.")
-    ] = False,
+    stay: Annotated[bool, typer.Option("--stay", help="Go on afterwards, to look around, until Ctrl-C.")] = False,
 ) -> None:
     """Run the whole job on real parts: a real Triton, a real fault, a real alert, a proven switch.
 

@@ -129,7 +129,7 @@ async def _probe(
         role = Role.SAFE if which is Which.SAFE else Role.FAST
         assessment = await prober.probe(canary, role, public=which is Which.PUBLIC)
         latency, scores = prober.judge.limits()
-        return assessment, scores | {("", "seconds"): latency[role]}
+        return assessment, scores | {("", "seconds"): latency[role, canary.profile]}
 
 
 async def _capture(settings: "Config", model: "ModelSettings", repeats: int) -> "Captured":
@@ -183,8 +183,10 @@ def _summary(captured: "Captured", folder: Path) -> dict[str, Any]:
             role: {
                 "version": e.version,
                 "tag": e.tag,
-                "latency_median_s": e.latency_median_s,
-                "latency_p99_s": e.latency_p99_s,
+                "latency": {
+                    profile: {"median_s": latency.median_s, "p99_s": latency.p99_s}
+                    for profile, latency in e.latency.items()
+                },
                 "parity": dict(e.parity),
             }
             for role, e in b.engines.items()
@@ -198,12 +200,15 @@ def _tell_captured(captured: "Captured", folder: Path) -> None:
 
     b = captured.baseline
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("engine", "version", "tag", "median", "p99", "furthest from golden"):
+    for column in ("engine", "version", "tag", "shape", "median", "p99", "furthest from golden"):
         table.add_column(column)
     for role, e in b.engines.items():
         parity = ", ".join(f"{name} {score:.2g}" for name, score in e.parity.items())
-        p50, p99 = f"{e.latency_median_s * 1e3:.1f} ms", f"{e.latency_p99_s * 1e3:.1f} ms"
-        table.add_row(role, e.version, e.tag or "none", p50, p99, parity)
+        lead = (str(role), e.version, e.tag or "none")
+        for profile, latency in e.latency.items():
+            p50, p99 = f"{latency.median_s * 1e3:.1f} ms", f"{latency.p99_s * 1e3:.1f} ms"
+            table.add_row(*lead, profile, p50, p99, parity)
+            lead, parity = ("", "", ""), ""
     terminal.out().print(f"[bold]{b.model}[/]: {len(b.canaries)} canaries, {b.repeats} times each, on {b.server}")
     terminal.out().print(table)
     for warning in captured.warnings:

@@ -232,7 +232,10 @@ class TritonServer:
             raise TritonError(f"Triton did not load {model}: {answer.decode(errors='replace')}")
 
     def config(self, model: str) -> dict[str, Any]:
-        """The model's configuration as it is in force.
+        """The model's configuration, such as an override starts from.
+
+        Its version policy may be out of date: where an override leaves a version as it is, that
+        version keeps the configuration that it was loaded with. `ready_versions` tells the truth.
 
         Raises:
             TritonError: the model is not there.
@@ -243,6 +246,15 @@ class TritonServer:
             raise TritonError(f"Triton has no configuration of {model}: {answer.decode(errors='replace')}")
         config: dict[str, Any] = json.loads(answer)
         return config
+
+    def ready_versions(self, model: str) -> list[int]:
+        """The versions of a model that answer; the highest gets the unversioned requests.
+
+        Raises:
+            OSError: nothing answered in time.
+        """
+        _, answer = self.request("POST", "/v2/repository/index", {"ready": True})
+        return sorted(int(each["version"]) for each in json.loads(answer) if each["name"] == model)
 
     def __enter__(self) -> Self:
         self.start()
@@ -295,7 +307,8 @@ class TritonServer:
         wheel = _wheel()
         assert wheel is not None  # noqa: S101 (available() said so)
         folder = self._backends / "python"
-        shutil.copytree(wheel / "tritonserver/backends/python", folder, dirs_exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # not overwritten: a killed stub may still be ending
+        shutil.copytree(wheel / "tritonserver/backends/python", folder)
         shutil.copyfile(_stub(wheel), folder / _STUB)
         for name in (_STUB, "libtriton_python.so"):
             (folder / name).chmod(0o755)

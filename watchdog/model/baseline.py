@@ -17,13 +17,21 @@ class Golden:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Latency:
+    """How long one shape's probes took, from sending to the whole answer."""
+
+    median_s: float
+    p99_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EngineReference:
     """How one engine behaved when the baseline was captured."""
 
     version: str
     tag: str | None
-    latency_median_s: float
-    latency_p99_s: float
+    latency: Mapping[str, Latency]
+    """By the recipe's shape profile: a batch of the largest size takes longer than the smallest."""
     parity: Mapping[str, float] = field(default_factory=dict)
     """``output.measure`` → the worst score against the golden answers over the canary set."""
 

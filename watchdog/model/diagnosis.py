@@ -21,7 +21,7 @@ class Conclusion(StrEnum):
     OVERLOADED = "overloaded"
     """Both engines are right but slow: the server or its neighbours, not one engine."""
     SERVER_FAULT = "server-fault"
-    """Neither engine answers: blind, and moving traffic would not help."""
+    """Neither engine answers, or a cache does: blind, and moving traffic would not help."""
     ROUTE_MOVED = "route-moved"
     """The engine that should serve is right, but the public name is answered by another."""
 

@@ -118,7 +118,7 @@ class Baselined:
     at: float
     canaries: int
     captured_at: str
-    latency_limits: Mapping[Role, float]
-    """In seconds."""
+    latency_limits: Mapping[tuple[Role, str], float]
+    """(engine, shape profile) → seconds."""
     score_limits: Mapping[tuple[str, str], float]
     """(output, measure) → the limit of that score."""

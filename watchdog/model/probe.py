@@ -65,6 +65,8 @@ class ProbeResult:
     model: str
     """The watched model's name in the configuration."""
     canary: str
+    profile: str
+    """The canary's shape profile."""
     address: Address
     expected: Role
     """The engine that should have answered: the pinned one, or the route's."""

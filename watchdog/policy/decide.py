@@ -28,8 +28,9 @@ class PolicySettings(Settings):
     action: Allowed = Allowed.ALERT
     """``alert`` tells people; ``rollback`` also moves traffic to the safe engine."""
     max_switches_per_day: int = Field(default=6, ge=1, le=1000)
-    """Switches tried in any 24 hours, re-assertions and commands included, after which the
-    watchdog moves nothing more until a person releases it."""
+    """Switches tried in any 24 hours, re-assertions and commands included, after which the watchdog
+    moves nothing more until a person releases it; that starts the count afresh. Only the way back
+    from a return to the fast engine that failed is never refused."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +80,8 @@ def _trigger(state: PolicyState, event: Input, settings: PolicySettings) -> Trig
         case Probed():
             return _probed(state, healthy=event.assessment.verdict is Verdict.HEALTHY)
         case RouteSeen():
-            return _probed(state, healthy=not event.observed.known or event.observed.role is state.desired)
+            moved = event.observed.known and event.observed.role is not state.desired
+            return Trigger.PROBE_BAD if moved else Trigger.PROBE_HEALTHY  # that all is well, probes must show
         case Diagnosed():
             return _diagnosed(state, event, settings)
         case Proved():
@@ -89,7 +91,9 @@ def _trigger(state: PolicyState, event: Input, settings: PolicySettings) -> Trig
                 return Trigger.SWITCH_PROVEN
             return Trigger.PROMOTION_FAILED if event.to is Role.FAST is not state.desired else Trigger.SWITCH_FAILED
         case Commanded():
-            return Trigger(event.command.value)
+            wanted = Trigger(event.command.value)
+            moves = TABLE[state.state].get(wanted, (None, Action.NONE))[1] in _TARGETS
+            return _within_budget(state, event.at, settings, wanted) if moves else wanted
         case _:
             assert_never(event)
 
@@ -138,6 +142,8 @@ def _remember(state: PolicyState, event: Input, trigger: Trigger, action: Action
         after = replace(after, trouble=_trouble(state, event.diagnosis, event.at))
     elif isinstance(event, Switched):
         after = _switched(state, event, trigger)
+    elif trigger is Trigger.RELEASE and trigger in TABLE[state.state]:
+        after = replace(after, switches=())
     if action in (Action.SWITCH_TO_SAFE, Action.SWITCH_TO_FAST, Action.REASSERT):
         after = replace(
             after,

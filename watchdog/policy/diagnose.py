@@ -40,6 +40,11 @@ class Lane:
         return self.count(Verdict.INCONCLUSIVE) == len(self.assessments)
 
     @property
+    def cached(self) -> bool:
+        """Whether a response cache answered for the engine."""
+        return any(f.reason is Reason.CACHED for a in self.assessments for f in a.findings)
+
+    @property
     def right(self) -> bool:
         """Whether every answer came and was right, fast or slow."""
         return bool(self.assessments) and not self.over_set and not self.count(Verdict.FAILED, Verdict.INCONCLUSIVE)
@@ -84,6 +89,8 @@ def _conclude(first: Assessment | None, serving: Lane, other: Lane, need: int, *
     if serving.silent and other.silent and (first is None or first.verdict is Verdict.INCONCLUSIVE):
         return Conclusion.SERVER_FAULT
     wrong = bool(serving.over_set) or serving.count(Verdict.FAILED) > 0
+    if serving.cached and not wrong:
+        return Conclusion.SERVER_FAULT  # the engine was not exercised, so nothing is known against it
     only_slow = not wrong and serving.count(Verdict.INCONCLUSIVE) == 0
     if only_slow and 2 * other.count(Verdict.SUSPECT) > len(other.assessments):
         return Conclusion.OVERLOADED
@@ -129,6 +136,6 @@ _MEANING = {
     Conclusion.BOTH_WRONG: "both engines are wrong: moving traffic would not help",
     Conclusion.TARGET_UNPROVEN: "the {serving} engine is at fault, but the {other} engine could not be proven",
     Conclusion.OVERLOADED: "both engines are right but slow: the server, not one engine",
-    Conclusion.SERVER_FAULT: "neither engine answers: the server can't be measured",
+    Conclusion.SERVER_FAULT: "the server can't be measured: no engine answers, or a cache does",
     Conclusion.ROUTE_MOVED: "the {serving} engine is right, but the public name is answered by another",
 }

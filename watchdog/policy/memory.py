@@ -85,7 +85,7 @@ class PolicyState:
                 reasserted=_trouble(data["reasserted"]),
                 switches=tuple(float(at) for at in data["switches"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not a policy state: {error!r}") from error
 
 

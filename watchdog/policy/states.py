@@ -23,7 +23,7 @@ class State(StrEnum):
     HELD = "held"
     """A person said: move nothing."""
     LOCKED = "locked"
-    """The day's budget of switches is spent; a person must look."""
+    """The day's budget of switches is spent; a person must look, and release it."""
 
 
 class Trigger(StrEnum):
@@ -77,6 +77,7 @@ TABLE: dict[State, dict[Trigger, tuple[State | None, Action]]] = {
         T.PROBE_RECOVERED:  (S.CONFIRMING, A.DIAGNOSE),
         T.PROBE_BAD:        (S.CONFIRMING, A.DIAGNOSE),
         T.PROMOTE:          (S.SWITCHING, A.SWITCH_TO_FAST),
+        T.OVER_BUDGET:      (S.LOCKED, A.NONE),
         T.HOLD:             (S.HELD, A.NONE),
     },
     S.CONFIRMING: {

@@ -46,19 +46,22 @@ class Metrics:
         self._duration = Histogram(
             "watchdog_probe_duration_seconds",
             "From sending a canary to having its whole answer.",
-            ["model", "engine", "path"],
+            ["model", "engine", "path", "profile"],
             buckets=_LATENCY_BUCKETS,
             registry=r,
         )
         self._device = Histogram(
             "watchdog_probe_device_seconds",
             "The device's share of a probe, where it is known.",
-            ["model", "engine", "path", "attribution"],
+            ["model", "engine", "path", "profile", "attribution"],
             buckets=_LATENCY_BUCKETS,
             registry=r,
         )
         self._latency_limit = Gauge(
-            "watchdog_probe_duration_limit_seconds", "Above this a probe is slow.", ["model", "engine"], registry=r
+            "watchdog_probe_duration_limit_seconds",
+            "Above this a probe is slow.",
+            ["model", "engine", "profile"],
+            registry=r,
         )
         self._score = Gauge(
             "watchdog_score",
@@ -140,8 +143,8 @@ class Metrics:
                 _one_hot(self._observed, event.model, Role, event.observed.role)
             case Baselined():
                 self._canaries.labels(event.model).set(event.canaries)
-                for role, limit in event.latency_limits.items():
-                    self._latency_limit.labels(event.model, role).set(limit)
+                for (role, profile), limit in event.latency_limits.items():
+                    self._latency_limit.labels(event.model, role, profile).set(limit)
                 for (output, measure), limit in event.score_limits.items():
                     self._score_limit.labels(event.model, output, measure).set(limit)
             case Delivered():
@@ -169,9 +172,9 @@ class Metrics:
         for output, summary in assessment.confidences.items():
             self._confidence.labels(*by, output).observe(summary.value)
         if result.fault is None:
-            self._duration.labels(*by).observe(result.timing.total_s)
+            self._duration.labels(*by, result.profile).observe(result.timing.total_s)
             if result.timing.device_s is not None:
-                self._device.labels(*by, result.timing.attribution).observe(result.timing.device_s)
+                self._device.labels(*by, result.profile, result.timing.attribution).observe(result.timing.device_s)
         if result.public and assessment.verdict is Verdict.HEALTHY:
             self._healthy_at.labels(event.model).set(event.at)
 

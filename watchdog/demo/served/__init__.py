@@ -1,0 +1,1 @@
+"""What runs inside Triton: copied into model repositories as data, imported by nothing here."""
