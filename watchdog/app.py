@@ -87,6 +87,7 @@ class Watchdog:
 
         Raises:
             AssemblyError: something that the configuration names can't be used.
+            OSError: the journal can't be read.
         """
         self._watching = await assemble(self._settings, self._journal, self._observe, time.time)
         self._know_states(self._watching)
@@ -101,17 +102,19 @@ class Watchdog:
                 if (settings.api.listen, settings.state) != (self._settings.api.listen, self._settings.state):
                     raise ReloadError("api.listen and state change only with a restart")
                 fresh = await assemble(settings, self._journal, self._observe, time.time)
-            except (ConfigError, AssemblyError) as error:
+            except (ConfigError, AssemblyError, OSError) as error:
                 raise ReloadError(str(error)) from error
             await self._replace(self._watching, fresh)
             self._settings = settings
 
     async def stop(self) -> None:
         """Finish what is in flight, tell people what is due, and close everything."""
-        if self._watching is not None:
-            await self._watching.drain()
-            await self._watching.notifier.flush(_FLUSH_S)
-            await self._watching.close()
+        async with self._reloading:  # what a reload has opened must be closed, too
+            watching, self._watching = self._watching, None
+        if watching is not None:
+            await watching.drain()
+            await watching.notifier.flush(_FLUSH_S)
+            await watching.close()
 
     async def _replace(self, old: Watching, fresh: Watching) -> None:
         await old.drain()
@@ -157,18 +160,18 @@ async def run(path: Path, announce: Callable[[str], None], extra: Sequence[Obser
             raise StartError(str(error)) from error
         stack.push_async_callback(journal.close)
         watchdog = Watchdog(path, settings, journal, extra)
+        stop = _on_signals(watchdog)
         try:
             runner, url = await serve(create(watchdog), *settings.api.address)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for a host that can't be a name
             raise StartError(f"api.listen: can't listen on {settings.api.listen}: {error}") from error
         stack.push_async_callback(runner.cleanup)
         announce(url)
-        stop = _on_signals(watchdog)
         stack.push_async_callback(watchdog.stop)
-        await journal.append(Entry(at=time.time(), kind=EntryKind.STARTED, model="", data={"version": __version__}))
         try:
+            await journal.append(Entry(at=time.time(), kind=EntryKind.STARTED, model="", data={"version": __version__}))
             await watchdog.start()
-        except AssemblyError as error:
+        except (AssemblyError, OSError) as error:
             raise StartError(str(error)) from error
         await stop.wait()
         with contextlib.suppress(OSError):

@@ -56,9 +56,9 @@ def load_inputs(model: ModelSettings, progress: Progress | None = None) -> Input
     """
     try:
         recipe, sha256 = read_recipe(model.canaries.recipe)
+        canaries = load(model.canaries.path, recipe, allow=model.canaries.allow, progress=progress)
     except ValueError as error:
         raise AssemblyError([f"{model.name}: {error}"]) from error
-    canaries = load(model.canaries.path, recipe, allow=model.canaries.allow, progress=progress)
     if not canaries.canaries:
         refused = [f"  {r.source}: {r.reason}" for r in canaries.refused] or ["  there is no file"]
         raise AssemblyError([f"{model.name}: {model.canaries.path} holds no usable canary:", *refused])

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from statistics import fmean
 
 import numpy as np
 from pydantic import Field
@@ -421,20 +422,26 @@ def _collapsed(
 ) -> Iterable[Finding]:
     got, golden = [p[0] for p in pairs], [p[1] for p in pairs]
     of = f"{output}'s confidences over {len(pairs)} canaries"
-    golden_spread = float(np.std([c.value for c in golden]))
+    golden_spread = _deviation([c.value for c in golden])
     if golden_spread > _NO_SPREAD:
-        ratio, limit = float(np.std([c.value for c in got])) / golden_spread, settings.min_spread_ratio
+        ratio, limit = _deviation([c.value for c in got]) / golden_spread, settings.min_spread_ratio
         if ratio < limit:
             detail = f"{of} spread {ratio:.2f} times as far as the golden ones (limit {limit:.2f})"
             yield _failed(Reason.COLLAPSE, detail, output=output, score=ratio, limit=limit, measure="spread_ratio")
-    rise = float(np.mean([c.entropy for c in got]) - np.mean([c.entropy for c in golden]))
+    rise = fmean(c.entropy for c in got) - fmean(c.entropy for c in golden)
     if rise > (limit := settings.max_entropy_rise):
         detail = f"{of} have a mean entropy {rise:.2f} nats above the golden one (limit {limit:.2f})"
         yield _failed(Reason.COLLAPSE, detail, output=output, score=rise, limit=limit, measure="entropy_rise")
-    drop = float(np.mean([c.top for c in golden]) - np.mean([c.top for c in got]))
+    drop = fmean(c.top for c in golden) - fmean(c.top for c in got)
     if drop > (limit := settings.max_top_drop):
         detail = f"{of} have a mean top probability {drop:.2f} below the golden one (limit {limit:.2f})"
         yield _failed(Reason.COLLAPSE, detail, output=output, score=drop, limit=limit, measure="top_drop")
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """The standard deviation of a few numbers, for which numpy would take ten times as long."""
+    mean = fmean(values)
+    return math.sqrt(fmean([(value - mean) ** 2 for value in values]))
 
 
 def _rows(canary: Canary | None) -> int:

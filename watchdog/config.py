@@ -4,12 +4,16 @@ Nothing below this layer imports it. Every error names the file, the line, the p
 what is wrong with it and what is allowed.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, field_validator, model_validator
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import ErrorDetails
+from pydantic_core.core_schema import WithDefaultSchema
 
 from watchdog.assess import AssessSettings
 from watchdog.channels import ChannelSettings
@@ -18,9 +22,12 @@ from watchdog.endpoints import EndpointSettings
 from watchdog.model.engine import Address, Engine, Role
 from watchdog.policy.decide import Allowed, PolicySettings
 from watchdog.routers import RouterSettings
-from watchdog.settings import LocalPath, Secret, Settings, complaint, spell
+from watchdog.settings import BareNumber, FieldError, LocalPath, Secret, Settings, complaint, place, spell
 
 _MAX_BYTES = 4 * 2**20
+_LISTEN = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}")
+
+Location = tuple[int | str, ...]
 
 
 class ConfigError(ValueError):
@@ -34,10 +41,17 @@ class ConfigError(ValueError):
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 
 
+def _as_text(version: Any) -> Any:
+    return str(version) if isinstance(version, int) and not isinstance(version, bool) else version
+
+
+Version = Annotated[str, BeforeValidator(_as_text), WithJsonSchema({"type": ["string", "integer"]})]
+
+
 class EngineSettings(Settings):
     """Where one engine is asked for by itself. What is left out is as for the model."""
 
-    version: Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)] = ""
+    version: Version = ""
     model: str = ""
     endpoint: str = ""
 
@@ -87,40 +101,45 @@ class ModelSettings(AssessSettings):
     def public_address(self) -> Address:
         return Address(endpoint=self.public.endpoint or self.endpoint, model=self.public.model or self.name)
 
+    def endpoints(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Every field that names an endpoint, and the name."""
+        yield ("endpoint",), self.endpoint
+        yield ("engines", "fast", "endpoint"), self.engines.fast.endpoint
+        yield ("engines", "safe", "endpoint"), self.engines.safe.endpoint
+        yield ("public", "endpoint"), self.public.endpoint
+
     @model_validator(mode="after")
     def _coherent(self) -> Self:
         if self.engine(Role.FAST).address == self.engine(Role.SAFE).address:
-            raise ValueError(
-                "engines.fast and engines.safe are the same engine; give them different versions or models"
-            )
+            raise FieldError(["engines"], "fast and safe are the same engine; give them different versions or models")
         for role in Role:
             if self.engine(role).address == self.public_address:
-                raise ValueError(
-                    f"engines.{role} is the public name itself; give it a version, a model or an endpoint of its own"
-                )
+                problem = "is the public name itself; give it a version, a model or an endpoint of its own"
+                raise FieldError(["engines", role], problem)
         if self.policy.action is Allowed.ROLLBACK and self.router is None:
-            raise ValueError("policy.action is rollback, but there is no router to do it with")
+            raise FieldError(["policy", "action"], "is rollback, but there is no router to do it with")
         if self.router is not None:
-            self.router.refuse({role: self.engine(role).address for role in Role})
-        names = [output.name for output in self.outputs]
-        if len(set(names)) < len(names):
-            raise ValueError("outputs: two have the same name")
+            try:
+                self.router.refuse({role: self.engine(role).address for role in Role})
+            except ValueError as error:
+                raise FieldError(["router"], str(error)) from error
+        _refuse_repeated("outputs", [output.name for output in self.outputs])
         return self
 
 
 class ApiSettings(Settings):
     """The watchdog's own HTTP server."""
 
-    listen: str = Field(default="127.0.0.1:9469", pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")
+    listen: str = Field(default="127.0.0.1:9469", json_schema_extra={"pattern": f"^{_LISTEN.pattern}$"})
     """Host and port; port 0 takes any free one."""
     token: Secret | None = None
     """Without one, nobody can command the watchdog over HTTP."""
 
     @field_validator("listen")
     @classmethod
-    def _port(cls, value: str) -> str:
-        if int(value.rpartition(":")[2]) > 65535:
-            raise ValueError("a port is at most 65535")
+    def _host_and_port(cls, value: str) -> str:
+        if not _LISTEN.fullmatch(value) or int(value.rpartition(":")[2]) > 65535:
+            raise ValueError("write host:port, such as 127.0.0.1:9469 or [::1]:9469, with a port up to 65535")
         return value
 
     @property
@@ -142,18 +161,20 @@ class Config(Settings):
     @model_validator(mode="after")
     def _coherent(self) -> Self:
         for kind, named in (("endpoints", self.endpoints), ("models", self.models), ("channels", self.channels)):
-            names = [item.name for item in named]
-            if repeated := sorted({n for n in names if names.count(n) > 1}):
-                raise ValueError(f"{kind}: the name {repeated[0]!r} is given twice")
+            _refuse_repeated(kind, [item.name for item in named])
         known = {endpoint.name for endpoint in self.endpoints}
         for i, model in enumerate(self.models):
-            for address in (*(model.engine(role).address for role in Role), model.public_address):
-                if address.endpoint not in known:
-                    raise ValueError(
-                        f"models[{i}] ({model.name}) names the endpoint {address.endpoint!r}; "
-                        f"known are {', '.join(sorted(known))}"
-                    )
+            for at, name in model.endpoints():
+                if name and name not in known:
+                    problem = f"there is no endpoint {name!r}; known are {', '.join(sorted(known))}"
+                    raise FieldError(["models", i, *at], problem)
         return self
+
+
+def _refuse_repeated(kind: str, names: Sequence[str]) -> None:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise FieldError([kind, i, "name"], f"{name!r} is given twice")
 
 
 def read(path: Path) -> Config:
@@ -162,23 +183,8 @@ def read(path: Path) -> Config:
     Raises:
         ConfigError: with a line for each thing to mend.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_BYTES + 1)
-        if len(text) > _MAX_BYTES:
-            raise ConfigError([f"{path}: larger than {_MAX_BYTES >> 20} MiB; is it the right file?"])
-        tree = yaml.compose(text.decode(), Loader=yaml.SafeLoader)
-        data = _Strict(text.decode()).get_single_data()
-    except OSError as error:
-        raise ConfigError([f"{path}: can't be read: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: not UTF-8 text: {error}"]) from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError([f"{path}:{line}: not YAML: {error.problem}"]) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError([f"{path}: not YAML: {error}"]) from error
-    if not isinstance(data, dict):
+    tree, data = _parse(path, _text(path))
+    if tree is None or not isinstance(data, dict):
         raise ConfigError([f"{path}: must hold keys and values at its top level, such as `endpoints:` and `models:`"])
     try:
         return Config.model_validate(data, context={"folder": path.parent.resolve()})
@@ -186,54 +192,143 @@ def read(path: Path) -> Config:
         raise ConfigError(_located(path, tree, error)) from error
 
 
-class _Strict(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice instead of keeping the last."""
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError([f"{path}: can't be read: {error.strerror}"]) from error
+    if len(raw) > _MAX_BYTES:
+        raise ConfigError([f"{path}: larger than {_MAX_BYTES >> 20} MiB; is it the right file?"])
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError([f"{path}:{line}: not UTF-8 text: {error.reason} (byte {error.start})"]) from error
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+
+def _parse(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
+    """The YAML nodes, which know their lines, and what they mean."""
+    try:
+        loader = _Loader(text)
+        tree = loader.get_single_node()
+        return tree, None if tree is None else loader.construct_document(tree)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        advice = "; indent with spaces, not with tabs" if r"'\t'" in problem else ""
+        raise ConfigError([f"{path}:{line}: not YAML: {problem}{advice}"]) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError([f"{path}:{line}: not YAML: the character U+{error.character:04X} is not allowed"]) from error
+    except RecursionError as error:
+        raise ConfigError([f"{path}: nested too deeply"]) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, and says where it is that a value can't be read."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
-            seen.add(key if isinstance(key, str) else None)
-        return super().construct_mapping(node, deep)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:  # as its parsers please
+            kind = node.tag.rpartition(":")[2]
+            problem = f"{str(node.value)[:80]!r} can't be read as {kind}: {error}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+        return BareNumber(value) if isinstance(value, float) else value
 
 
-def _located(path: Path, tree: yaml.Node | None, error: ValidationError) -> list[str]:
+def _located(path: Path, tree: yaml.Node, error: ValidationError) -> list[str]:
     problems = []
-    for one in error.errors(include_url=False):
-        line, where = _locate(tree, one["loc"])
-        problems.append(f"{path}:{line}: {spell(where) or 'the document'}: {complaint(one)}")
+    found = error.errors(include_url=False)
+    for one in found:
+        if one["type"] == "too_short" and any(_is_below(other["loc"], one["loc"]) for other in found):
+            continue  # its entries are wrong, not missing
+        node, line, where = _locate(tree, place(one))
+        said = f"{complaint(one)}{_advice(one, node)}"
+        problems.append(f"{path}:{line}: {spell(where) or 'the document'}: {said}")
     return problems
 
 
-def _locate(node: yaml.Node | None, path: tuple[int | str, ...]) -> tuple[int, tuple[int | str, ...]]:
-    """The line of the deepest part of `path` that is in the file, and the path as the file has it.
+def _is_below(path: Location, other: Location) -> bool:
+    return len(path) > len(other) and path[: len(other)] == other
 
-    Pydantic puts the chosen kind of a union into the path; the file has no such step.
+
+def _advice(error: ErrorDetails, node: yaml.Node) -> str:
+    """What pydantic can't know: the keys there are, and what YAML made of an unquoted word."""
+    if error["type"] == "extra_forbidden":
+        return f"; allowed are {', '.join(_keys(error['loc'][:-1]))}"
+    wants_text = error["type"].startswith("string_") or error["type"] == "enum"
+    if wants_text and isinstance(node, yaml.ScalarNode) and not isinstance(error["input"], str):
+        return f"; YAML reads {node.value or 'nothing'} as {node.tag.rpartition(':')[2]}: put it into quotes"
+    return ""
+
+
+def _keys(path: Location) -> list[str]:
+    """The keys of the section at `path`, which has pydantic's steps into the kinds of a union."""
+    schema = Config.model_json_schema()
+    section = schema
+    for part in path:
+        if isinstance(part, int):
+            section = section["items"]
+        elif "discriminator" in section:
+            section = {"$ref": section["discriminator"]["mapping"][part]}
+        else:
+            section = section.get("properties", {}).get(part) or section["additionalProperties"]
+        section = next((one for one in section.get("anyOf", ()) if one.get("type") != "null"), section)
+        if "$ref" in section:
+            section = schema["$defs"][section["$ref"].rpartition("/")[2]]
+    return list(section["properties"])
+
+
+def _locate(node: yaml.Node, path: Location) -> tuple[yaml.Node, int, Location]:
+    """The deepest part of `path` that is in the file, its line, and the path as the file has it.
+
+    Pydantic puts the chosen kind of a union into the path, and a mark for a key; the file has no
+    such steps.
     """
-    line = node.start_mark.line + 1 if node else 1
+    line = node.start_mark.line + 1
     seen: list[int | str] = []
-    for i, part in enumerate(path):
+    for part in path:
         if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line + 1
-            seen.append(part)
         elif isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == part), None)
-            if found is not None:
-                line, node = found[0].start_mark.line + 1, found[1]
-                seen.append(part)
-            elif i == len(path) - 1:
-                seen.append(part)  # a required key that is not there
-        elif i == len(path) - 1:
-            seen.append(part)
-    return line, tuple(seen)
+            entries = {key.value: (key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}
+            if part in entries:
+                key, node = entries[part]
+                line = key.start_mark.line + 1
+            elif "kind" in entries and part == entries["kind"][1].value:
+                continue
+        elif part == "[key]":
+            continue
+        seen.append(part)
+    return node, line, tuple(seen)
+
+
+class _InOurUnits(GenerateJsonSchema):
+    """Writes a duration's default as the file would, which pydantic does for nested ones only."""
+
+    def default_schema(self, schema: WithDefaultSchema) -> dict[str, Any]:
+        made = super().default_schema(schema)
+        if made.get("type") == "string" and isinstance(made.get("default"), float):
+            made["default"] = f"{made['default']:g}s"
+        return made
 
 
 def json_schema() -> dict[str, Any]:
     """The file's JSON Schema, for editors."""
-    schema = Config.model_json_schema()
+    schema = Config.model_json_schema(schema_generator=_InOurUnits)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "The watchdog's configuration"
     return schema

@@ -160,7 +160,8 @@ class Cycle:
         canaries = self._burst(first)
         serving = self.state.desired
         moved = isinstance(cause, RouteSeen) or (first is not None and _names(first, Reason.WRONG_VERSION))
-        one_by_one = first is not None and first.reason is Reason.LATENCY
+        trouble = self.state.trouble
+        one_by_one = Reason.LATENCY in (first and first.reason, trouble and trouble.reason)
         if one_by_one:
             lanes = [await self._lane(role, canaries, one_by_one=True) for role in (serving, serving.other)]
         else:
@@ -191,7 +192,7 @@ class Cycle:
             answers = [await self._prober.probe(canary, role, public=False) for canary in canaries]
         else:
             answers = await asyncio.gather(*(self._prober.probe(canary, role, public=False) for canary in canaries))
-        return Lane(assessments=answers, over_set=self._prober.judge.collapse(answers))
+        return Lane(assessments=answers, over_set=self._prober.judge.collapse(answers), at_once=not one_by_one)
 
     def _burst(self, first: Assessment | None) -> Sequence[Canary]:
         """The canary that failed, and the next ones of the rotation."""

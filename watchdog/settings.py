@@ -4,10 +4,21 @@ A component's settings class stands in the component's own file; ``config.py`` a
 """
 
 import re
+import reprlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic_core import ErrorDetails
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -15,9 +26,24 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)")
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys are errors, defaults are checked too."""
+    """Base of all settings: frozen, unknown keys are errors, defaults are checked too.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    The text under a field is its description in the JSON Schema.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+
+
+class FieldError(ValueError):
+    """A validator's complaint about a field below the one that it checks; `at` is the way down."""
+
+    def __init__(self, at: Sequence[int | str], problem: str) -> None:
+        super().__init__(problem)
+        self.at = tuple(at)
+
+
+class BareNumber(float):
+    """A number with a point, as a configuration file has it: pydantic can't tell it from a default."""
 
 
 def parse_duration(value: Any) -> Any:
@@ -29,7 +55,7 @@ def parse_duration(value: Any) -> Any:
         match = _DURATION.fullmatch(value.strip())
         if match:
             return float(match[1]) * _UNITS[match[2]]
-    if isinstance(value, float):  # a default, or a value that was parsed before
+    if isinstance(value, float) and not isinstance(value, BareNumber):  # a default, or code's own
         return value
     raise ValueError(f"{value!r} is not a duration; write a number with a unit: us, ms, s, m, h or d")
 
@@ -38,6 +64,7 @@ Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
     Field(gt=0, allow_inf_nan=False),
+    PlainSerializer(lambda seconds: f"{seconds:g}s", return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*(us|ms|s|m|h|d)$"}),
 ]
 """A span of time in seconds, written with its unit in the configuration file."""
@@ -45,7 +72,7 @@ Duration = Annotated[
 
 def _beside_file(value: Any, info: ValidationInfo) -> Any:
     folder = (info.context or {}).get("folder")
-    return Path(folder) / value if folder is not None and isinstance(value, str) else value
+    return Path(folder) / value if folder is not None and isinstance(value, str | Path) else value
 
 
 LocalPath = Annotated[Path, BeforeValidator(_beside_file)]
@@ -72,9 +99,22 @@ class Secret(Settings):
         return text
 
 
+_brief = reprlib.Repr()  # a few aliases make a YAML value whose whole text fills the memory
+_brief.maxstring = _brief.maxlong = _brief.maxother = 80
+
+
 def complaints(error: ValidationError) -> list[str]:
     """Pydantic's errors a line each, as ``path: what is wrong (got value)``."""
-    return [f"{spell(e['loc']) or 'the document'}: {complaint(e)}" for e in error.errors(include_url=False)]
+    return [f"{spell(place(e)) or 'the document'}: {complaint(e)}" for e in error.errors(include_url=False)]
+
+
+def place(error: ErrorDetails) -> tuple[int | str, ...]:
+    """The path of the field to mend."""
+    more = error.get("ctx", {})
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return (*error["loc"], more["discriminator"].strip("'"))
+    cause = more.get("error")
+    return (*error["loc"], *cause.at) if isinstance(cause, FieldError) else error["loc"]
 
 
 def spell(path: tuple[int | str, ...]) -> str:
@@ -86,11 +126,24 @@ def spell(path: tuple[int | str, ...]) -> str:
 
 
 def complaint(error: ErrorDetails) -> str:
-    """What is wrong with one field, and what was found there."""
-    if error["type"] == "extra_forbidden":
-        return "unknown key"
-    if error["type"] == "missing":
-        return "is required"
-    got = repr(error["input"])
-    shown = got if len(got) <= 80 else f"{got[:77]}…"
-    return f"{error['msg'].removeprefix('Value error, ')} (got {shown})"
+    """What is wrong with one field, what is allowed, and what was found there."""
+    match error["type"]:
+        case "extra_forbidden":
+            return "unknown key"
+        case "missing" | "union_tag_not_found":
+            return "is required"
+        case "union_tag_invalid":
+            return f"{error['ctx']['tag']!r} is not known; allowed are {error['ctx']['expected_tags']}"
+        case "too_short":
+            return "needs at least {min_length}, but there are {actual_length}".format(**error["ctx"])
+        case "model_type" | "model_attributes_type" | "mapping_type":
+            said = "must hold keys and values"
+        case "tuple_type":
+            said = "must be a list"
+        case "path_type":
+            said = "must be a path"
+        case _:
+            said = error["msg"].removeprefix("Value error, ")
+    if isinstance(error["input"], dict):  # a whole section, of which the message names what matters
+        return said
+    return f"{said} (got {_brief.repr(error['input'])})"

@@ -101,10 +101,15 @@ class _Api:
         if wanted is None:
             raise web.HTTPForbidden(text="commands are off: set api.token.file in the configuration")
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), wanted.encode()):
+        if scheme.lower() != "bearer" or not hmac.compare_digest(_bytes(given), _bytes(wanted)):
             raise web.HTTPUnauthorized(
                 text="this needs the header `Authorization: Bearer TOKEN`", headers={"WWW-Authenticate": "Bearer"}
             )
+
+
+def _bytes(text: str) -> bytes:
+    """A header's text as it came: aiohttp keeps bytes that are not UTF-8 as lone surrogates."""
+    return text.encode(errors="surrogateescape")
 
 
 async def _who_and_why(request: web.Request) -> tuple[str, str]:
@@ -114,7 +119,7 @@ async def _who_and_why(request: web.Request) -> tuple[str, str]:
         body: Any = json.loads(text) if text.strip() else {}
     except web.HTTPException:
         raise
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, LookupError) as error:  # LookupError: a charset that nobody knows
         raise web.HTTPBadRequest(text=f"the body is not JSON: {error}") from error
     if not isinstance(body, dict) or set(body) - {"actor", "why"}:
         raise web.HTTPBadRequest(text='the body must be a JSON object with at most "actor" and "why"')

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from watchdog.model.baseline import Baseline, EngineReference, Golden, Latency
 from watchdog.model.engine import Role
+from watchdog.model.tensor import DTYPES
 from watchdog.settings import Settings, complaints
 
 FORMAT = 1
@@ -60,9 +60,8 @@ def write(folder: Path, baseline: Baseline) -> None:
     Raises:
         BaselineError: the folder can't be written, or holds something else.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / _MANIFEST).exists():
-        raise BaselineError(f"{folder}: holds files but no {_MANIFEST}; name an empty or a new folder")
     try:
+        _refuse_strange(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
@@ -71,8 +70,15 @@ def write(folder: Path, baseline: Baseline) -> None:
             _swap(fresh, folder)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-    except OSError as error:
+    except BaselineError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a number that JSON has no word for
         raise BaselineError(f"{folder}: can't write the baseline: {error}") from error
+
+
+def _refuse_strange(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()) and not (folder / _MANIFEST).exists():
+        raise BaselineError(f"{folder}: holds files but no {_MANIFEST}; name an empty or a new folder")
 
 
 def _write_files(folder: Path, baseline: Baseline) -> None:
@@ -128,18 +134,13 @@ def read(folder: Path) -> Baseline:
         raise BaselineError(f"{folder / _MANIFEST}: engines.{missing[0]} is required; capture the baseline again")
     arrays = folder / _ARRAYS
     try:
-        if arrays.stat().st_size > _MAX_BYTES:
-            raise BaselineError(f"{arrays}: larger than {_MAX_BYTES >> 30} GiB, which no baseline is")
-        if _sha256(arrays) != manifest.arrays_sha256:
-            raise BaselineError(
-                f"{arrays}: not the arrays that {_MANIFEST} was written with; capture the baseline again"
-            )
+        _refuse_other_arrays(arrays, manifest)
         golden = _read_golden(arrays, manifest)
+    except BaselineError:
+        raise
     except OSError as error:
         raise BaselineError(f"{arrays}: can't be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        if isinstance(error, BaselineError):
-            raise
+    except Exception as error:  # numpy, zipfile and zlib have a dozen kinds for a malformed file
         raise BaselineError(f"{arrays}: malformed: {error}; capture the baseline again") from error
     return Baseline(
         model=manifest.model,
@@ -177,10 +178,17 @@ def _read_manifest(path: Path) -> _Manifest:
         raise BaselineError(f"{path}: {said}; capture the baseline again") from error
 
 
+def _refuse_other_arrays(path: Path, manifest: _Manifest) -> None:
+    if path.stat().st_size > _MAX_BYTES:
+        raise BaselineError(f"{path}: larger than {_MAX_BYTES >> 30} GiB, which no baseline is")
+    if _sha256(path) != manifest.arrays_sha256:
+        raise BaselineError(f"{path}: not the arrays that {_MANIFEST} was written with; capture the baseline again")
+
+
 def _read_golden(path: Path, manifest: _Manifest) -> dict[str, Golden]:
     """The arrays in the order in which `_write_files` numbered them: by canary, then output."""
     wanted = [(canary, output) for canary, spread in manifest.spread.items() for output in spread]
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         if len(stored.files) != len(wanted) or set(manifest.spread) != set(manifest.canaries):
             raise BaselineError(
                 f"{path}: {len(stored.files)} arrays for {len(wanted)} outputs; capture the baseline again"
@@ -188,6 +196,8 @@ def _read_golden(path: Path, manifest: _Manifest) -> dict[str, Golden]:
         outputs: dict[str, dict[str, Any]] = {canary: {} for canary in manifest.spread}
         for i, (canary, output) in enumerate(wanted):
             array = stored[f"a{i}"]
+            if array.dtype not in DTYPES.values():
+                raise ValueError(f"a{i} holds {array.dtype}, which no tensor does")
             array.flags.writeable = False
             outputs[canary][output] = array
     return {canary: Golden(outputs=outputs[canary], spread=spread) for canary, spread in manifest.spread.items()}

@@ -31,7 +31,7 @@ def make(
         written = write_series(folder, default_set(seed, size), seed)
     except OSError as error:
         terminal.fail(terminal.WRONG_CALL, f"{folder}: can't be written: {error}")
-    terminal.out().print(f"wrote {len(written)} slices and truth.yaml to {folder}")
+    terminal.out().print(f"wrote {len(written)} slices and truth.yaml to {terminal.plain(str(folder))}")
 
 
 @app.command()
@@ -64,14 +64,14 @@ def _table(seen: "list[Inspection]") -> None:
         why = one.reason or (f"identifying: {', '.join(one.identifying)}" if one.identifying else "")
         frames = f"×{one.frames}" if one.frames > 1 else ""
         table.add_row(
-            one.source,
+            terminal.plain(one.source),
             "[green]ok[/]" if one.usable else "[bold red]no[/]",
-            one.modality,
+            terminal.plain(one.modality),
             f"{one.columns}×{one.rows}{frames}" if one.rows else "",
             str(one.bits_stored or ""),
             one.syntax,
-            one.manufacturer,
-            one.kernel,
-            why,
+            terminal.plain(one.manufacturer),
+            terminal.plain(one.kernel),
+            terminal.plain(why),
         )
     terminal.out().print(table)

@@ -141,7 +141,7 @@ async def _capture(settings: "Config", model: "ModelSettings", repeats: int) -> 
         with _reading(model.name) as report:
             inputs = load_inputs(model, report)
         for refused in inputs.canaries.refused:
-            terminal.err().print(f"[yellow]left out[/] {refused.source}: {refused.reason}")
+            terminal.err().print(f"[yellow]left out[/] {terminal.plain(f'{refused.source}: {refused.reason}')}")
         prober = make_prober(model, inputs, None, surround(open_endpoints(settings, stack)))
         with terminal.progress() as bar:
             tasks: dict[str, Any] = {}
@@ -203,37 +203,39 @@ def _tell_captured(captured: "Captured", folder: Path) -> None:
     for column in ("engine", "version", "tag", "shape", "median", "p99", "furthest from golden"):
         table.add_column(column)
     for role, e in b.engines.items():
-        parity = ", ".join(f"{name} {score:.2g}" for name, score in e.parity.items())
-        lead = (str(role), e.version, e.tag or "none")
+        parity = terminal.plain(", ".join(f"{name} {score:.2g}" for name, score in e.parity.items()))
+        lead = (str(role), e.version, terminal.plain(e.tag or "none"))
         for profile, latency in e.latency.items():
             p50, p99 = f"{latency.median_s * 1e3:.1f} ms", f"{latency.p99_s * 1e3:.1f} ms"
             table.add_row(*lead, profile, p50, p99, parity)
             lead, parity = ("", "", ""), ""
-    terminal.out().print(f"[bold]{b.model}[/]: {len(b.canaries)} canaries, {b.repeats} times each, on {b.server}")
+    on = terminal.plain(b.server)
+    terminal.out().print(f"[bold]{b.model}[/]: {len(b.canaries)} canaries, {b.repeats} times each, on {on}")
     terminal.out().print(table)
     for warning in captured.warnings:
-        terminal.out().print(f"[yellow]mind:[/] {warning}")
-    terminal.out().print(f"written to {folder}")
+        terminal.out().print(f"[yellow]mind:[/] {terminal.plain(warning)}")
+    terminal.out().print(f"written to {terminal.plain(str(folder))}")
 
 
 def _tell(assessment: "Assessment", limits: dict[tuple[str, str], float]) -> None:
     from rich.table import Table  # noqa: PLC0415 - keeps `--help` quick
 
-    result, timing, print_ = assessment.result, assessment.result.timing, terminal.out().print
-    print_(f"[bold]{result.canary}[/] → {result.address}: {terminal.styled(assessment.verdict)}")
+    result, timing, print_, plain = assessment.result, assessment.result.timing, terminal.out().print, terminal.plain
+    address, verdict = plain(str(result.address)), terminal.styled(assessment.verdict)
+    print_(f"[bold]{plain(result.canary)}[/] → {address}: {verdict}")
     if result.fault is not None:
-        print_(f"  no answer: {result.fault}")
+        print_(f"  no answer: {plain(str(result.fault))}")
         return
     device = "unknown" if timing.device_s is None else f"{timing.device_s * 1e3:.2f} ms ({timing.attribution})"
-    print_(f"  answered by {result.answered_by}, payload seed {result.seed}")
+    print_(f"  answered by {plain(str(result.answered_by))}, payload seed {result.seed}")
     print_(f"  took {timing.total_s * 1e3:.2f} ms (limit {limits['', 'seconds'] * 1e3:.1f} ms), device time {device}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("  output", "measure", "score", "limit"):
         table.add_column(column)
     for (output, measure), score in assessment.scores.items():
-        table.add_row(f"  {output}", measure, f"{score:.3g}", f"{limits[output, measure]:.3g}")
+        table.add_row(f"  {plain(output)}", measure, f"{score:.3g}", f"{limits[output, measure]:.3g}")
     print_(table)
     for output, c in assessment.confidences.items():
-        print_(f"  {output}: confidence {c.value:.3f}, top {c.top:.3f}, entropy {c.entropy:.3f} nats")
+        print_(f"  {plain(output)}: confidence {c.value:.3f}, top {c.top:.3f}, entropy {c.entropy:.3f} nats")
     for finding in assessment.findings:
-        print_(f"  [red]{finding.reason}[/] {finding.detail}")
+        print_(f"  [red]{finding.reason}[/] {plain(finding.detail)}")

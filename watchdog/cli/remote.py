@@ -1,9 +1,11 @@
 """Talking to a running watchdog over its HTTP API."""
 
 import getpass
+import http.client
 import json
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,7 +37,7 @@ def status(
     if watch:
         _watch(url)
         return
-    document = _ask(url, "/api/v1/status")
+    document = _status(url)
     if as_json:
         terminal.print_json(document)
     else:
@@ -66,21 +68,29 @@ def release(model: Model, url: Url = _URL, token: TokenFile = None, why: Why = "
 def _command(command: str, model: str, url: str, token_file: Path | None, *, why: str, as_json: bool) -> None:
     headers = {"Content-Type": "application/json"}
     if token_file is not None:
-        try:
-            headers["Authorization"] = f"Bearer {token_file.read_text(encoding='utf-8').strip()}"
-        except OSError as error:
-            terminal.fail(terminal.WRONG_CALL, f"--token-file: {token_file} can't be read: {error.strerror}")
+        headers["Authorization"] = f"Bearer {_token(token_file)}"
     body = json.dumps({"actor": _user(), "why": why}).encode()
-    answer = _ask(url, f"/api/v1/models/{model}/{command}", body, headers)
+    path = f"/api/v1/models/{urllib.parse.quote(model, safe='')}/{command}"
+    answer = _ask(url, path, "decisions", body, headers)
     decisions = answer["decisions"]
     if as_json:
         terminal.print_json(answer)
     for d in () if as_json else decisions:
-        terminal.out().print(f"{d['before']} → {d['after']}  [bold]{d['reason']}[/]  {d['detail']}")
+        terminal.out().print(f"{d['before']} → {d['after']}  [bold]{d['reason']}[/]  {terminal.plain(d['detail'])}")
     if len(decisions) == 1 and decisions[0]["before"] == decisions[0]["after"]:
         terminal.fail(terminal.NOT_RIGHT, f"{model} is {decisions[0]['after']}: there is nothing to {command}")
     if any(d["trigger"] in ("target-unproven", "switch-failed", "promotion-failed") for d in decisions):
         terminal.fail(terminal.NOT_RIGHT, f"{command} was not done: {decisions[-1]['detail']}")
+
+
+def _token(file: Path) -> str:
+    try:
+        token = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        terminal.fail(terminal.WRONG_CALL, f"--token-file: {file} can't be read: {error}")
+    if not token.isascii() or not token.isprintable():  # the client library's own error would show it
+        terminal.fail(terminal.WRONG_CALL, f"--token-file: {file} must hold one line of printable ASCII")
+    return token
 
 
 def _user() -> str:
@@ -90,18 +100,34 @@ def _user() -> str:
         return "command line"
 
 
-def _ask(url: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Any:
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A watchdog redirects nobody, and the token is for nobody else."""
+
+    def redirect_request(self, *_: Any) -> None: ...
+
+
+def _status(url: str) -> Any:
+    return _ask(url, "/api/v1/status", "models")
+
+
+def _ask(url: str, path: str, key: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Any:
+    """The JSON object that a watchdog answers with; `key` tells it from any other server's."""
     if not url.startswith(("http://", "https://")):
         terminal.fail(terminal.WRONG_CALL, f"--url {url}: must begin with http:// or https://")
-    request = urllib.request.Request(f"{url.rstrip('/')}{path}", data=body, headers=headers or {})  # noqa: S310 - checked above
+    # The environment's proxies are not for a sidecar.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
-            return json.load(response)
+        request = urllib.request.Request(f"{url.rstrip('/')}{path}", data=body, headers=headers or {})  # noqa: S310 - checked above
+        with opener.open(request, timeout=_TIMEOUT_S) as response:
+            answer = json.load(response)
     except urllib.error.HTTPError as error:
         terminal.fail(terminal.NOT_RIGHT, f"{url} says {error.code}: {_said(error)}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         terminal.fail(terminal.UNREACHABLE, f"no watchdog answers at {url}: {reason}", "name another with --url")
+    if not isinstance(answer, dict) or key not in answer:
+        terminal.fail(terminal.UNREACHABLE, f"what answers at {url} is no watchdog", "name another with --url")
+    return answer
 
 
 def _said(error: urllib.error.HTTPError) -> str:
@@ -117,7 +143,7 @@ def _watch(url: str) -> None:
     with Live(console=terminal.out(), screen=terminal.out().is_terminal, auto_refresh=False) as live:
         try:
             while True:
-                live.update(_picture(_ask(url, "/api/v1/status")), refresh=True)
+                live.update(_picture(_status(url)), refresh=True)
                 time.sleep(1.0)
         except KeyboardInterrupt:
             return
@@ -137,11 +163,11 @@ def _picture(document: Any) -> Any:
             name,
             policy.get("state", "?"),
             policy.get("desired", "?"),
-            last["canary"] if last else "none yet",
+            terminal.plain(last["canary"]) if last else "none yet",
             terminal.styled(last["verdict"]) if last else "",
             f"{last['total_s'] * 1e3:.1f} ms" if last else "",
             f"{now - model['healthy_at']:.0f} s ago" if model["healthy_at"] else "never",
             str(model["probes"]),
         )
-    alerts = [f"[bold red]{a['severity']}[/] {a['alert']}: {a['summary']}" for a in document["alerts"]]
+    alerts = [f"[bold red]{a['severity']}[/] {a['alert']}: {terminal.plain(a['summary'])}" for a in document["alerts"]]
     return Group(table, *(["", *alerts] if alerts else []))

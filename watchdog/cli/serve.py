@@ -52,7 +52,7 @@ def check(
         table = Table(box=None, pad_edge=False, show_header=False)
         for item in found:
             mark = "[green]ok[/]" if item.ok else "[bold red]WRONG[/]"
-            table.add_row(mark, item.what, item.detail)
+            table.add_row(mark, terminal.plain(item.what), terminal.plain(item.detail))
         terminal.out().print(table)
     raise typer.Exit(0 if all(i.ok for i in found) else terminal.NOT_RIGHT)
 

@@ -33,7 +33,7 @@ def err() -> "Console":
 def fail(code: int, *lines: str) -> NoReturn:
     """Say what is wrong on standard error and leave."""
     for i, line in enumerate(lines):
-        err().print(f"[bold red]watchdog:[/] {_plain(line)}" if i == 0 else f"  {_plain(line)}")
+        err().print(f"[bold red]watchdog:[/] {plain(line)}" if i == 0 else f"  {plain(line)}")
     raise typer.Exit(code)
 
 
@@ -52,7 +52,8 @@ def progress() -> Iterator["Progress"]:
         yield bar
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """What others wrote, to be shown as it is: square brackets are not for colours in there."""
     from rich.markup import escape  # noqa: PLC0415
 
     return escape(text)

@@ -96,8 +96,11 @@ class Outcome:
     """Answers to patients that were wrong, until the switch or the end."""
     canary_round_trip_s: float | None = None
     """The median of the watchdog's own probes of the public name, before the fault."""
+    failed_round_trip_s: float | None = None
+    """How long the first bad probe took."""
     round_trips_to_proof: float | None = None
-    """From the first bad answer to the proof, in canary round trips."""
+    """From the first bad answer to the proof, in canary round trips: the longer of the two, since
+    an engine that has become slow, or hangs, is confirmed at its own pace."""
     alert: str | None = None
     alert_seen_at_alertmanager: bool | None = None
     """None where no Alertmanager is installed."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
+from rich.markup import escape
 
 from watchdog.canaries.phantom import default_set, write_series
 from watchdog.demo import alertmanager as alertmanagers
@@ -80,8 +81,8 @@ def play(fault: str, console: "Console", *, folder: Path | None = None, stay: bo
         if folder is None:
             folder = Path(tempfile.mkdtemp(prefix="watchdog-demo-"))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        elif folder.exists() and any(folder.iterdir()):
-            raise StageError(f"--folder {folder}: is not empty")
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise StageError(f"--folder {folder}: is not an empty folder")
         try:
             return Play(fault, console, folder.resolve(), stack).run(stay=stay)
         except (TritonError, AlertmanagerError) as error:
@@ -230,7 +231,7 @@ class Play:
         """The first of each kind of event is what happened; later ones are the same told again."""
         o, event = self._outcome, record["event"]
         if event == "probe" and record["verdict"] != "healthy" and o.detected_at is None:
-            o.detected_at = record["at"]
+            o.detected_at, o.failed_round_trip_s = record["at"], record["total_ms"] / 1e3
         elif event == "diagnosis" and record["conclusion"] != "transient" and o.confirmed_at is None:
             o.confirmed_at = record["at"]
             o.verdict, o.reason, o.detail = record["conclusion"], record["reason"], record["detail"]
@@ -267,23 +268,26 @@ class Play:
         o.ordinary_requests = len(answers)
         o.ordinary_failures = sum(a.failed for a in answers)
         o.ordinary_wrong = sum(a.wrong for a in answers)
-        if o.proven_at is not None and o.detected_at is not None and o.canary_round_trip_s:
-            o.round_trips_to_proof = (o.proven_at - o.detected_at) / o.canary_round_trip_s
+        if o.proven_at is not None and o.detected_at is not None:
+            round_trip_s = max(o.canary_round_trip_s or 0.0, o.failed_round_trip_s or 0.0)
+            o.round_trips_to_proof = (o.proven_at - o.detected_at) / round_trip_s
 
     def _narrate(self, record: Record) -> None:
         """A line of the story for each record that a person wants to read."""
         match record["event"]:
             case "probe" if record["verdict"] != "healthy" and self._outcome.injected_at and record["public"]:
-                self._say(f"probe [bold red]{record['verdict']}[/]: {record['detail']}")
+                self._say(f"probe [bold red]{record['verdict']}[/]: {escape(record['detail'])}")
             case "diagnosis":
-                self._say(f"diagnosis [bold]{record['conclusion']}[/]: {record['detail']}")
+                self._say(f"diagnosis [bold]{record['conclusion']}[/]: {escape(record['detail'])}")
             case "switch":
                 mark = "[bold green]proven[/]" if record["proven"] else "[bold red]not proven[/]"
-                self._say(f"switch to {record['to']} in {record['took_s'] * 1e3:.1f} ms, {mark}: {record['detail']}")
+                self._say(
+                    f"switch to {record['to']} in {record['took_s'] * 1e3:.1f} ms, {mark}: {escape(record['detail'])}"
+                )
             case "notice":
                 self._say(f"notice {record['kind']}: [bold]{record['alert']}[/] ({record['severity']})")
             case "text" | "watchdog failure":
-                self._say(f"[red]{record.get('text') or record.get('error')}[/]")
+                self._say(f"[red]{escape(record.get('text') or record['error'])}[/]")
             case _:
                 pass
 

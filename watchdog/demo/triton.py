@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
 import signal
@@ -292,7 +293,7 @@ class TritonServer:
         wheel, libpython = _wheel(), _libpython()
         assert wheel is not None  # noqa: S101 (available() said so)
         assert libpython is not None  # noqa: S101 (available() said so)
-        libraries = [str(libpython.parent), str(wheel.parent / "nvidia_pytriton.libs")]
+        libraries = [str(self._backends), str(libpython.parent), str(wheel.parent / "nvidia_pytriton.libs")]
         if "LD_LIBRARY_PATH" in os.environ:
             libraries.append(os.environ["LD_LIBRARY_PATH"])
         path = os.pathsep.join([str(_bin()), os.environ.get("PATH", os.defpath)])
@@ -312,6 +313,20 @@ class TritonServer:
         shutil.copyfile(_stub(wheel), folder / _STUB)
         for name in (_STUB, "libtriton_python.so"):
             (folder / name).chmod(0o755)
+        self._alias_libpython(folder / _STUB)
+
+    def _alias_libpython(self, stub: Path) -> None:
+        """Give this interpreter's libpython the names that the stub asks for.
+
+        The 3.13 stub asks for a copy inside the wheel, which lacks modules that Debian's Python
+        has built into its own: the standard library on the path does not fit it.
+        """
+        libpython = _libpython()
+        assert libpython is not None  # noqa: S101 (available() said so)
+        for name in set(re.findall(rb"libpython3[\w.-]*\.so[.\d]*", stub.read_bytes())):
+            alias = self._backends / name.decode()
+            alias.unlink(missing_ok=True)
+            alias.symlink_to(libpython)
 
     def _await_ready(self, deadline: float, timeout_s: float) -> None:
         waiting = ["/v2/health/ready", *(f"/v2/models/{model}/ready" for model in self.models)]

@@ -26,13 +26,19 @@ class Lane:
 
     assessments: Sequence[Assessment]
     over_set: Sequence[Finding] = ()
+    at_once: bool = False
+    """Whether the probes were sent together, and so queued behind one another: then slowness is ours."""
 
     def count(self, *verdicts: Verdict) -> int:
         return sum(a.verdict in verdicts for a in self.assessments)
 
     @property
+    def slow(self) -> int:
+        return 0 if self.at_once else self.count(Verdict.SUSPECT)
+
+    @property
     def bad(self) -> int:
-        return len(self.assessments) - self.count(Verdict.HEALTHY)
+        return self.count(Verdict.FAILED, Verdict.INCONCLUSIVE) + self.slow
 
     @property
     def silent(self) -> bool:
@@ -52,7 +58,8 @@ class Lane:
     @property
     def finding(self) -> Finding | None:
         """The most specific one."""
-        found = [*self.over_set, *(f for a in self.assessments for f in a.findings)]
+        ours = {Reason.LATENCY} if self.at_once else set()
+        found = [*self.over_set, *(f for a in self.assessments for f in a.findings if f.reason not in ours)]
         return min(found, key=lambda f: f.reason.rank, default=None)
 
 
@@ -92,7 +99,7 @@ def _conclude(first: Assessment | None, serving: Lane, other: Lane, need: int, *
     if serving.cached and not wrong:
         return Conclusion.SERVER_FAULT  # the engine was not exercised, so nothing is known against it
     only_slow = not wrong and serving.count(Verdict.INCONCLUSIVE) == 0
-    if only_slow and 2 * other.count(Verdict.SUSPECT) > len(other.assessments):
+    if only_slow and 2 * other.slow > len(other.assessments):
         return Conclusion.OVERLOADED
     if other.right:
         return Conclusion.ENGINE_FAULT
@@ -122,12 +129,16 @@ def _headline(first: Assessment | None, serving: Lane, *, moved: bool) -> Findin
 
 
 def _sentence(conclusion: Conclusion, serving: Role, lane: Lane, other: Lane, finding: Finding | None) -> str:
-    counts = (
-        f"{lane.bad} of {len(lane.assessments)} canaries bad on {serving}, "
-        f"{other.bad} of {len(other.assessments)} on {serving.other}"
-    )
+    counts = f"canaries on {serving}: {_told(lane)}; on {serving.other}: {_told(other)}"
     what = f"; {finding.detail}" if finding and conclusion is not Conclusion.TRANSIENT else ""
     return f"{_MEANING[conclusion].format(serving=serving, other=serving.other)} ({counts}){what}"
+
+
+def _told(lane: Lane) -> str:
+    wrong, silent = lane.count(Verdict.FAILED), lane.count(Verdict.INCONCLUSIVE)
+    kinds = ((wrong, "wrong"), (lane.slow, "slow"), (silent, "without an answer"))
+    said = ", ".join(f"{count} {kind}" for count, kind in kinds if count)
+    return f"{said} of {len(lane.assessments)}" if said else f"all {len(lane.assessments)} right"
 
 
 _MEANING = {

@@ -1,6 +1,7 @@
 """What is true now, as one JSON document: what ``status``, the API and the page show."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from watchdog.model.event import Baselined, CycleFailed, Diagnosed, Probed, RouteSeen, Switched
@@ -58,7 +59,7 @@ class Board:
 
     def know(self, model: str, state: PolicyState) -> None:
         """Take a model's policy state as it is, such as the one resumed at start."""
-        self._model(model)["policy"] = state.to_json()
+        self._model(model)["policy"] = state
 
     def forget(self, model: str) -> None:
         self._models.pop(model, None)
@@ -68,7 +69,7 @@ class Board:
         return {
             "at": now,
             "up_s": now - self._started_at,
-            "models": {name: dict(model) for name, model in sorted(self._models.items())},
+            "models": {name: _json(model) for name, model in sorted(self._models.items())},
         }
 
     def _model(self, name: str) -> dict[str, Any]:
@@ -80,6 +81,10 @@ class Board:
         model["last"]["public" if result.public else str(result.expected)] = assessment_json(event.assessment)
         if result.public and event.assessment.verdict is Verdict.HEALTHY:
             model["healthy_at"] = event.at
+
+
+def _json(model: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value.to_json() if isinstance(value, PolicyState) else value for key, value in model.items()}
 
 
 def assessment_json(assessment: Assessment) -> dict[str, Any]:

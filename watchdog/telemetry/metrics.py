@@ -1,5 +1,6 @@
 """What happens, as Prometheus metrics. Labels are bounded: models, engines, reasons; never an image."""
 
+import itertools
 from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -9,6 +10,7 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPEN
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 
 from watchdog import __version__
+from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Role
 from watchdog.model.event import (
     Baselined,
@@ -19,7 +21,7 @@ from watchdog.model.event import (
     RouteSeen,
     Switched,
 )
-from watchdog.model.verdict import Verdict
+from watchdog.model.verdict import Reason, Verdict
 from watchdog.policy.decide import Decision
 from watchdog.policy.memory import PolicyState
 from watchdog.policy.states import State
@@ -28,6 +30,7 @@ from watchdog.ports import Event
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _CONFIDENCE_BUCKETS = tuple(i / 20 for i in range(1, 21))
 """Fixed and equal for every model, so that histograms of a fleet add up."""
+_PROVEN, _UNPROVEN, _REFUSED = "proven", "unproven", "refused"
 
 
 class Metrics:
@@ -132,16 +135,17 @@ class Metrics:
         match event:
             case Probed():
                 self._probed(event)
-            case Decision():
+            case Decision() if event.changed:
                 self.know(event.model, event.after)
             case Diagnosed():
                 self._diagnoses.labels(event.model, event.diagnosis.conclusion).inc()
             case Switched():
-                outcome = "proven" if event.proven else "unproven" if event.applied.ok else "refused"
+                outcome = _PROVEN if event.proven else _UNPROVEN if event.applied.ok else _REFUSED
                 self._switches.labels(event.model, event.to, outcome).inc()
             case RouteSeen() if event.observed.known:
                 _one_hot(self._observed, event.model, Role, event.observed.role)
             case Baselined():
+                self._begin(event.model)
                 self._canaries.labels(event.model).set(event.canaries)
                 for (role, profile), limit in event.latency_limits.items():
                     self._latency_limit.labels(event.model, role, profile).set(limit)
@@ -160,6 +164,14 @@ class Metrics:
         _one_hot(self._state, model, State, state.state)
         _one_hot(self._desired, model, Role, state.desired)
 
+    def _begin(self, model: str) -> None:
+        """Count from 0 what may go wrong: a series that begins at 1 has not increased, as Prometheus sees it."""
+        self._failures.labels(model)
+        for conclusion in Conclusion:
+            self._diagnoses.labels(model, conclusion)
+        for to, outcome in itertools.product(Role, (_PROVEN, _UNPROVEN, _REFUSED)):
+            self._switches.labels(model, to, outcome)
+
     def _probed(self, event: Probed) -> None:
         assessment = event.assessment
         result = assessment.result
@@ -177,6 +189,9 @@ class Metrics:
                 self._device.labels(*by, result.profile, result.timing.attribution).observe(result.timing.device_s)
         if result.public and assessment.verdict is Verdict.HEALTHY:
             self._healthy_at.labels(event.model).set(event.at)
+        if result.public and result.answered_by.version:
+            elsewhere = any(finding.reason is Reason.WRONG_VERSION for finding in assessment.findings)
+            _one_hot(self._observed, event.model, Role, None if elsewhere else result.expected)
 
 
 def _one_hot(gauge: Gauge, model: str, values: Mapping[str, object] | type[State] | type[Role], now: object) -> None:

@@ -1,0 +1,334 @@
+"""A small world for the core: two engines that compute, a route that moves, and all that can go wrong.
+
+Every fake keeps its port's promises, and what each of them does lands in one list, in order.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from tests.core.virtual_time import EPOCH, now
+from watchdog.assess import AssessSettings, Judge, LatencySettings, OutputKind, OutputSettings
+from watchdog.cycle import Cycle, ProbeSettings
+from watchdog.model.baseline import Baseline, EngineReference, Golden, Latency
+from watchdog.model.canary import Canary
+from watchdog.model.engine import Address, Answerer, Counters, Description, Engine, Role
+from watchdog.model.fault import Blame, Fault, FaultKind
+from watchdog.model.journal import Entry, EntryKind
+from watchdog.model.notice import Delivery, Notice
+from watchdog.model.probe import InferRequest, ProbeResult, Reply, Timing
+from watchdog.model.route import Applied, Observed
+from watchdog.model.tensor import Array
+from watchdog.model.verdict import Assessment, Finding, Reason, Verdict
+from watchdog.policy.decide import Allowed, PolicySettings
+from watchdog.policy.memory import PolicyState
+from watchdog.policy.states import State
+from watchdog.ports import Event
+from watchdog.prober import Prober, Target
+
+MODEL = "nodule"
+OUTPUT = "p"
+PUBLIC = Address(endpoint="e", model=MODEL)
+ENGINES = {
+    role: Engine(role=role, address=Address(endpoint="e", model=MODEL, version=version))
+    for role, version in ((Role.FAST, "1"), (Role.SAFE, "2"))
+}
+VERSIONS = {engine.address.version: role for role, engine in ENGINES.items()}
+
+
+def a_canary(id: str = "c0", probability: float = 0.9, **more: Any) -> Canary:  # noqa: A002 - the field's name
+    """Its right answer is `probability`: the engines of this world answer with their input's mean."""
+    inputs = {"x": np.full((2, 8), probability, dtype=np.float32)}
+    given: dict[str, Any] = {"inputs": inputs, "sha256": "0" * 64, "source": f"{id}.dcm", "profile": "opt"} | more
+    return Canary(id=id, **given)
+
+
+CANARIES = tuple(a_canary(f"c{i}", p, tolerance=1e-3) for i, p in enumerate((0.95, 0.1, 0.6, 0.3, 0.8)))
+
+
+def right_answer(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    return {OUTPUT: np.asarray(inputs["x"].mean(axis=1, keepdims=True), dtype=np.float32)}
+
+
+def a_baseline(canaries: Sequence[Canary] = CANARIES, **more: Any) -> Baseline:
+    habit = EngineReference(version="", tag=None, latency={"opt": Latency(median_s=0.02, p99_s=0.1)})
+    given: dict[str, Any] = {
+        "model": MODEL,
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "server": "fake 1.0",
+        "recipe_sha256": "a" * 64,
+        "canaries": {c.id: c.sha256 for c in canaries},
+        "engines": {role: replace(habit, version=ENGINES[role].address.version) for role in Role},
+        "golden": {c.id: Golden(outputs=right_answer(c.inputs), spread={OUTPUT: 0.0}) for c in canaries},
+        "repeats": 1,
+    }
+    return Baseline(**(given | more))
+
+
+def settings(**more: Any) -> AssessSettings:
+    outputs = (OutputSettings(name=OUTPUT, kind=OutputKind.PROBABILITY),)
+    return AssessSettings(**({"outputs": outputs, "latency": LatencySettings()} | more))
+
+
+def a_judge(canaries: Sequence[Canary] = CANARIES, *, baseline: bool = True, **more: Any) -> Judge:
+    return Judge(
+        settings=settings(**more),
+        engines=ENGINES,
+        canaries={c.id: c for c in canaries},
+        baseline=a_baseline(canaries) if baseline else None,
+    )
+
+
+def a_result(**more: Any) -> ProbeResult:
+    given: dict[str, Any] = {
+        "model": MODEL,
+        "canary": "c0",
+        "profile": "opt",
+        "address": PUBLIC,
+        "expected": Role.FAST,
+        "public": True,
+        "seed": 7,
+        "timing": Timing(sent_at=EPOCH, total_s=0.005),
+        "answered_by": Answerer(model=MODEL, version="1"),
+    }
+    return ProbeResult(**(given | more))
+
+
+def a_finding(reason: Reason = Reason.PARITY, verdict: Verdict = Verdict.FAILED, **more: Any) -> Finding:
+    given: dict[str, Any] = {"score": 1.0, "limit": 0.1, "detail": f"{reason} was found"} | more
+    return Finding(reason=reason, verdict=verdict, **given)
+
+
+def assessed(*findings: Finding, verdict: Verdict | None = None, **more: Any) -> Assessment:
+    """An assessment of a probe: healthy without findings, else as bad as the first of them."""
+    judged = verdict or (findings[0].verdict if findings else Verdict.HEALTHY)
+    return Assessment(result=a_result(**more), verdict=judged, findings=findings)
+
+
+Behaviour = str
+"""``right``, ``zeros``, ``nan``, ``flat``, ``slow``, ``hang``, ``refuse``, ``impostor`` or ``raise``."""
+
+
+@dataclass(kw_only=True)
+class World:
+    """What is true: how each engine behaves, which one the public name gets, what a disk does."""
+
+    fast: Behaviour = "right"
+    safe: Behaviour = "right"
+    serving: Role = Role.FAST
+    names_versions: bool = True
+    response_cache: bool = False
+    log: list[tuple[Any, ...]] = field(default_factory=list)
+    """What was asked of the world, in order."""
+    on_infer: Callable[[InferRequest], None] | None = None
+    """Told of each request before it is answered, so that a test may change the world."""
+    on_apply: Callable[[Role], None] | None = None
+    """Told when a router is asked for a route."""
+
+    def behaviour(self, role: Role) -> Behaviour:
+        return self.fast if role is Role.FAST else self.safe
+
+    def asked(self, verb: str) -> list[tuple[Any, ...]]:
+        return [line for line in self.log if line[0] == verb]
+
+
+class FakeEndpoint:
+    """Answers as the world is when the request arrives."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.counters = Counters()
+
+    async def infer(self, request: InferRequest, timeout_s: float) -> Reply | Fault:
+        world, version = self.world, request.address.version
+        if world.on_infer is not None:
+            world.on_infer(request)
+        role = VERSIONS[version] if version else world.serving
+        path = str(role) if version else "public"
+        world.log.append(("infer", path, now(), float(np.mean(request.inputs["x"]))))
+        behaviour = world.behaviour(role)
+        took = {"slow": 0.5, "hang": timeout_s}.get(behaviour, 0.005)
+        await asyncio.sleep(took)
+        if behaviour == "raise":
+            raise ZeroDivisionError("a bug in the adapter")
+        if behaviour == "hang":
+            return Fault(kind=FaultKind.TIMEOUT, blame=Blame.SERVER, detail=f"no answer within {timeout_s:g} s")
+        if behaviour == "refuse":
+            return Fault(kind=FaultKind.REFUSED, blame=Blame.NETWORK, detail="nothing listens")
+        answerer = Answerer(model=MODEL, version="9" if behaviour == "impostor" else ENGINES[role].address.version)
+        return Reply(
+            outputs={OUTPUT: _spoilt(behaviour, right_answer(request.inputs)[OUTPUT])},
+            answered_by=answerer if world.names_versions else Answerer(),
+            timing=Timing(sent_at=now() - took, total_s=took),
+        )
+
+    async def describe(self, address: Address, timeout_s: float) -> Description | Fault:
+        world = self.world
+        world.log.append(("describe", str(address), now()))
+        await asyncio.sleep(0.001)
+        if world.behaviour(VERSIONS.get(address.version, world.serving)) in ("refuse", "hang"):
+            return Fault(kind=FaultKind.REFUSED, blame=Blame.NETWORK, detail="nothing listens")
+        return Description(
+            server="fake 1.0",
+            inputs=(),
+            outputs=(),
+            tag=f"tag-{address.version}",
+            response_cache=world.response_cache,
+            counters=self.counters,
+        )
+
+    async def close(self) -> None: ...
+
+
+def _spoilt(behaviour: Behaviour, right: Array) -> Array:
+    """What an engine that went wrong in this way says instead of `right`."""
+    match behaviour:
+        case "zeros":
+            return np.zeros_like(right)
+        case "nan":
+            return np.full_like(right, np.nan)
+        case "flat":
+            return np.full_like(right, 0.5)
+        case _:
+            return right
+
+
+class FakeRouter:
+    """Really moves the world's route, unless told to refuse or to pretend."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.refuses = False
+        self.pretends = False
+        self.lag_s = 0.0
+        """How long after `apply` the route really moves."""
+        self.says: Observed | None = None
+
+    async def apply(self, desired: Role) -> Applied:
+        self.world.log.append(("apply", desired))
+        if self.world.on_apply is not None:
+            self.world.on_apply(desired)
+        await asyncio.sleep(0.01)
+        if self.refuses:
+            return Applied(ok=False, detail="the router is away", took_s=0.01)
+        if not self.pretends:
+            asyncio.get_running_loop().call_later(self.lag_s, setattr, self.world, "serving", desired)
+            await asyncio.sleep(0)
+        return Applied(ok=True, detail=f"{desired} it is", took_s=0.01)
+
+    async def observe(self) -> Observed:
+        self.world.log.append(("observe",))
+        await asyncio.sleep(0.001)
+        return self.says or Observed(role=self.world.serving, detail=f"traffic gets {self.world.serving}")
+
+    async def close(self) -> None: ...
+
+
+class FakeJournal:
+    """The simplest journal, whose disk can be full for some kinds of entry."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.entries: list[Entry] = []
+        self.full_for: frozenset[EntryKind] = frozenset()
+
+    async def append(self, entry: Entry) -> Entry:
+        await asyncio.sleep(0)
+        if entry.kind in self.full_for:
+            raise OSError(28, "No space left on device")
+        self.world.log.append(("journal", entry.kind, dict(entry.data)))
+        self.entries.append(replace(entry, seq=len(self.entries) + 1))
+        return self.entries[-1]
+
+    async def tail(self, limit: int, model: str | None = None) -> Sequence[Entry]:
+        return [e for e in self.entries if model in (None, e.model)][-limit:]
+
+    async def last(self, kind: EntryKind, model: str) -> Entry | None:
+        return next((e for e in reversed(self.entries) if (e.kind, e.model) == (kind, model)), None)
+
+    async def close(self) -> None: ...
+
+
+class FakeChannel:
+    """Remembers what it was handed; its receiver can be away, slow, dead or of another opinion."""
+
+    def __init__(self) -> None:
+        self.took: list[Notice] = []
+        self.attempts: list[float] = []
+        """When something was handed over, taken or not."""
+        self.answer = Delivery(ok=True)
+        self.takes_s = 0.0
+        self.raises: Exception | None = None
+
+    async def deliver(self, notices: Sequence[Notice]) -> Delivery:
+        self.attempts.append(now())
+        await asyncio.sleep(self.takes_s)
+        if self.raises is not None:
+            raise self.raises
+        if self.answer.ok:
+            self.took += notices
+        return self.answer
+
+    def told(self) -> list[tuple[str, str]]:
+        return [(str(n.kind), n.condition.name) for n in self.took]
+
+    async def close(self) -> None: ...
+
+
+def a_prober(world: World, observe: Callable[[Event], None] = lambda _: None, **more: Any) -> Prober:
+    target = Target(model=MODEL, engines=ENGINES, public=PUBLIC, endpoints={"e": FakeEndpoint(world)}, deadline_s=2.0)
+    return Prober(target, a_judge(**more), observe, now, random.Random(5))
+
+
+@dataclass(kw_only=True)
+class Watch:
+    """A cycle in a world, and all that it touched."""
+
+    world: World
+    router: FakeRouter
+    journal: FakeJournal
+    cycle: Cycle
+    events: list[Event]
+
+    def state(self) -> State:
+        return self.cycle.state.state
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def a_watch(
+    world: World | None = None,
+    *,
+    action: Allowed = Allowed.ROLLBACK,
+    state: PolicyState | None = None,
+    routed: bool = True,
+    canaries: Sequence[Canary] = CANARIES,
+    per_day: int = 6,
+    observe: Callable[[Event], None] = lambda _: None,
+    **judge: Any,
+) -> Watch:
+    world = world or World()
+    router, journal = FakeRouter(world), FakeJournal(world)
+    events: list[Event] = []
+
+    def tell(event: Event) -> None:
+        events.append(event)
+        observe(event)
+
+    cycle = Cycle(
+        prober=a_prober(world, tell, **judge),
+        canaries=canaries,
+        router=router if routed else None,
+        journal=journal,
+        observe=tell,
+        clock=now,
+        probe=ProbeSettings(),
+        policy=PolicySettings(action=action, max_switches_per_day=per_day),
+        state=state or PolicyState(since=EPOCH),
+    )
+    return Watch(world=world, router=router, journal=journal, cycle=cycle, events=events)

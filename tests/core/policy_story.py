@@ -1,0 +1,97 @@
+"""Events for the policy, and a driver that answers its actions as a cycle would."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.core.builders import MODEL, a_finding, assessed
+from tests.core.virtual_time import EPOCH
+from watchdog.model.diagnosis import Conclusion, Diagnosis
+from watchdog.model.engine import Role
+from watchdog.model.event import Command, Commanded, Diagnosed, Probed, Proved, RouteSeen, Switched
+from watchdog.model.route import Applied, Observed
+from watchdog.policy.decide import Allowed, Decision, Input, PolicySettings, step
+from watchdog.policy.memory import PolicyState
+from watchdog.policy.states import Action, State
+
+ROLLBACK = PolicySettings(action=Allowed.ROLLBACK)
+ALERT = PolicySettings(action=Allowed.ALERT)
+
+
+@dataclass(kw_only=True)
+class Story:
+    """One model's policy, told event by event; the time is the story's own."""
+
+    settings: PolicySettings = ROLLBACK
+    state: PolicyState = field(default_factory=lambda: PolicyState(since=EPOCH))
+    now: float = EPOCH
+    decisions: list[Decision] = field(default_factory=list)
+
+    def tell(self, event: Input) -> Decision:
+        decision = step(self.state, event, self.settings)
+        self.state = decision.after
+        self.decisions.append(decision)
+        return decision
+
+    def later(self, seconds: float) -> "Story":
+        self.now += seconds
+        return self
+
+    def probe(self, *, bad: bool = False) -> Decision:
+        findings = (a_finding(),) if bad else ()
+        return self.tell(Probed(model=MODEL, at=self.now, assessment=assessed(*findings)))
+
+    def diagnosed(self, conclusion: Conclusion, serving: Role | None = None) -> Decision:
+        return self.tell(
+            Diagnosed(model=MODEL, at=self.now, diagnosis=a_diagnosis(conclusion, serving or self.state.desired))
+        )
+
+    def proved(self, *, ok: bool = True) -> Decision:
+        return self.tell(Proved(model=MODEL, at=self.now, role=Role.SAFE, ok=ok, detail="as probed"))
+
+    def switched(self, *, proven: bool = True) -> Decision:
+        to = self.state.target or self.state.desired
+        applied = Applied(ok=True, detail="done")
+        return self.tell(
+            Switched(model=MODEL, at=self.now, to=to, applied=applied, applied_at=self.now, proven=proven, detail="so")
+        )
+
+    def route(self, role: Role | None, *, known: bool = True) -> Decision:
+        return self.tell(RouteSeen(model=MODEL, at=self.now, observed=Observed(role=role, detail="seen", known=known)))
+
+    def command(self, command: Command, why: str = "because") -> Decision:
+        return self.tell(Commanded(model=MODEL, at=self.now, command=command, actor="ann", why=why))
+
+    def roll_back(self) -> "Story":
+        """A whole automatic rollback."""
+        self.probe(bad=True)
+        self.diagnosed(Conclusion.ENGINE_FAULT)
+        self.switched()
+        return self
+
+    def promote(self, *, proven: bool = True) -> "Story":
+        self.command(Command.PROMOTE)
+        self.switched(proven=proven)
+        return self
+
+    @property
+    def path(self) -> list[tuple[State, Action]]:
+        return [(d.after.state, d.action) for d in self.decisions]
+
+
+def a_diagnosis(conclusion: Conclusion, serving: Role = Role.FAST, **more: Any) -> Diagnosis:
+    given: dict[str, Any] = {
+        "conclusion": conclusion,
+        "serving": serving,
+        "finding": None if conclusion is Conclusion.TRANSIENT else a_finding(),
+        "detail": f"{conclusion} it is",
+        "serving_bad": 3,
+        "serving_probes": 3,
+        "other_bad": 0,
+        "other_probes": 3,
+    }
+    return Diagnosis(**(given | more))
+
+
+def states_of(story: Iterable[tuple[State, Action]]) -> list[State]:
+    return [state for state, _ in story]

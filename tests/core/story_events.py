@@ -1,0 +1,84 @@
+"""A story with one event of each kind, for the observers."""
+
+from tests.core.builders import MODEL, OUTPUT, a_finding, a_result
+from tests.core.policy_story import Story, a_diagnosis
+from tests.core.virtual_time import EPOCH
+from watchdog.model.diagnosis import Conclusion
+from watchdog.model.engine import Role
+from watchdog.model.event import (
+    Baselined,
+    Command,
+    Commanded,
+    CycleFailed,
+    Delivered,
+    Diagnosed,
+    Noticed,
+    Probed,
+    Proved,
+    RouteSeen,
+    Switched,
+)
+from watchdog.model.fault import Blame, Fault, FaultKind
+from watchdog.model.notice import Condition, Delivery, Notice, NoticeKind, Severity
+from watchdog.model.probe import Attribution, Timing
+from watchdog.model.route import Applied, Observed
+from watchdog.model.verdict import Assessment, Confidence, Finding, Reason, Verdict
+from watchdog.ports import Event
+
+
+def probed(
+    *findings: Finding, verdict: Verdict = Verdict.HEALTHY, model: str = MODEL, score: float = 0.25, **result: object
+) -> Probed:
+    assessment = Assessment(
+        result=a_result(model=model, **result),
+        verdict=verdict,
+        findings=findings,
+        scores={(OUTPUT, "max_abs"): score},
+        confidences={OUTPUT: Confidence(value=0.9, top=0.9, entropy=0.3)},
+    )
+    return Probed(model=model, at=EPOCH + 1, assessment=assessment)
+
+
+FAULT = Fault(kind=FaultKind.TIMEOUT, blame=Blame.SERVER, detail="no answer within 2 s")
+CONDITION = Condition(
+    name="WatchdogEngineFault",
+    severity=Severity.CRITICAL,
+    summary="it is wrong",
+    description="…",
+    labels={"model": MODEL},
+)
+
+
+def one_of_each(model: str = MODEL) -> list[Event]:
+    return [
+        Baselined(
+            model=model,
+            at=EPOCH,
+            canaries=5,
+            captured_at="2026-01-01T00:00:00+00:00",
+            latency_limits={(Role.FAST, "opt"): 0.06, (Role.SAFE, "opt"): float("inf")},
+            score_limits={(OUTPUT, "max_abs"): 0.1},
+        ),
+        probed(model=model, timing=Timing(sent_at=EPOCH, total_s=0.01, device_s=0.004, attribution=Attribution.TRACE)),
+        probed(a_finding(Reason.ALL_ZERO), verdict=Verdict.FAILED, model=model, score=float("nan")),
+        probed(a_finding(score=float("inf")), verdict=Verdict.FAILED, model=model, fault=FAULT, public=False),
+        Diagnosed(model=model, at=EPOCH + 2, diagnosis=a_diagnosis(Conclusion.ENGINE_FAULT)),
+        Proved(model=model, at=EPOCH + 2, role=Role.SAFE, ok=True, detail="proven"),
+        RouteSeen(model=model, at=EPOCH + 3, observed=Observed(role=Role.SAFE, detail="it gets safe")),
+        Switched(
+            model=model,
+            at=EPOCH + 4,
+            to=Role.SAFE,
+            applied=Applied(ok=True, detail="done", took_s=0.1),
+            applied_at=EPOCH + 3.5,
+            proven=True,
+            detail="answered rightly",
+        ),
+        Commanded(model=model, at=EPOCH + 5, command=Command.HOLD, actor="ann", why="because"),
+        Noticed(
+            at=EPOCH + 6, notice=Notice(kind=NoticeKind.FIRST, condition=CONDITION, started_at=EPOCH, ends_at=EPOCH)
+        ),
+        Delivered(at=EPOCH + 7, channel="pager", notices=2, delivery=Delivery(ok=False, detail="away")),
+        CycleFailed(model=model, at=EPOCH + 8, error="ZeroDivisionError: a bug"),
+        Story().roll_back().decisions[-1],
+    ]

@@ -1,0 +1,292 @@
+"""Channels are told beside the probing: at once, in spite of anything, and of the truth as it is then."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.core.builders import MODEL, FakeChannel, FakeJournal, World
+from tests.core.policy_story import ALERT, Story
+from tests.core.virtual_time import EPOCH, in_virtual_time, now
+from watchdog.alerting import Resend
+from watchdog.model.diagnosis import Conclusion
+from watchdog.model.event import CycleFailed, Delivered, Noticed
+from watchdog.model.journal import EntryKind
+from watchdog.model.notice import Delivery
+from watchdog.notifier import Notifier
+from watchdog.ports import Event
+
+WELL = Story().state
+ROLLED_BACK = Story().roll_back().state
+ONCE = Resend()
+AWAY = Delivery(ok=False, detail="connection refused")
+
+
+@dataclass(kw_only=True)
+class Desk:
+    notifier: Notifier
+    journal: FakeJournal
+    events: list[Event]
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@asynccontextmanager
+async def a_desk(*channels: FakeChannel, resend: Resend = ONCE) -> AsyncIterator[Desk]:
+    events: list[Event] = []
+    journal = FakeJournal(World())
+    outlets = {f"ch{i}": (channel, resend) for i, channel in enumerate(channels)}
+    async with Notifier(outlets, journal, events.append, now) as notifier:
+        yield Desk(notifier=notifier, journal=journal, events=events)
+
+
+@in_virtual_time
+async def test_every_channel_is_told_first_and_resolved() -> None:
+    one, two = FakeChannel(), FakeChannel()
+    async with a_desk(one, two) as desk:
+        desk.notifier.know(MODEL, ROLLED_BACK)
+        assert await desk.notifier.flush(1.0)
+        desk.notifier.know(MODEL, WELL)
+        assert await desk.notifier.flush(1.0)
+        await asyncio.sleep(1000)
+    told = [("first", "WatchdogEngineRolledBack"), ("resolved", "WatchdogEngineRolledBack")]
+    assert one.told() == two.told() == told
+    assert one.attempts == [EPOCH, EPOCH], "at once"
+    assert [(e.data["channel"], e.data["kind"], e.data["delivered"]) for e in desk.journal.entries] == [
+        ("ch0", "first", True),
+        ("ch1", "first", True),
+        ("ch0", "resolved", True),
+        ("ch1", "resolved", True),
+    ]
+    assert {(e.kind, e.model) for e in desk.journal.entries} == {(EntryKind.NOTICE, MODEL)}
+    assert len(desk.of(Noticed)) == 4
+
+
+@in_virtual_time
+async def test_a_flush_waits_for_what_was_learnt_since_the_last() -> None:
+    channel = FakeChannel()
+    channel.takes_s = 1.0
+    async with a_desk(channel) as desk:
+        for told, state in enumerate((ROLLED_BACK, WELL), start=1):
+            desk.notifier.know(MODEL, state)
+            assert await desk.notifier.flush(5.0)
+            assert len(channel.took) == told
+
+
+@in_virtual_time
+async def test_nothing_is_told_where_nothing_is_the_matter() -> None:
+    channel = FakeChannel()
+    async with a_desk(channel) as desk:
+        desk.notifier.know(MODEL, WELL)
+        assert await desk.notifier.flush(1.0)
+        await asyncio.sleep(100)
+    assert channel.attempts == []
+
+
+@in_virtual_time
+async def test_only_settled_decisions_are_taken_note_of() -> None:
+    channel, story = FakeChannel(), Story(settings=ALERT)
+    async with a_desk(channel) as desk:
+        desk.notifier.observe(story.probe(bad=True))
+        assert desk.notifier.conditions() == ()
+        desk.notifier.observe(story.diagnosed(Conclusion.ENGINE_FAULT))
+        assert [c.name for c in desk.notifier.conditions()] == ["WatchdogEngineFault"]
+        desk.notifier.observe(CycleFailed(model=MODEL, at=now(), error="not a decision"))
+        assert await desk.notifier.flush(1.0)
+    assert channel.told() == [("first", "WatchdogEngineFault")]
+
+
+@in_virtual_time
+async def test_the_way_to_a_dead_receiver_is_tried_less_and_less_often() -> None:
+    channel = FakeChannel()
+    channel.answer = AWAY
+    async with a_desk(channel) as desk:
+        desk.notifier.know(MODEL, ROLLED_BACK)
+        await asyncio.sleep(200)
+        waits = [b - a for a, b in zip(channel.attempts, channel.attempts[1:], strict=False)]
+        assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+        assert not desk.journal.entries
+        assert {e.delivery.detail for e in desk.of(Delivered)} == {"connection refused"}
+        channel.answer = Delivery(ok=True)
+        assert await desk.notifier.flush(100)
+        assert channel.told() == [("first", "WatchdogEngineRolledBack")]
+        channel.answer = AWAY
+        attempts = len(channel.attempts)
+        desk.notifier.know(MODEL, WELL)
+        await asyncio.sleep(1.5)
+        assert len(channel.attempts) == attempts + 2, "what worked in between starts the waiting afresh"
+
+
+@in_virtual_time
+async def test_a_receiver_that_is_away_for_days_is_told_when_it_is_back() -> None:
+    channel = FakeChannel()
+    channel.answer = AWAY
+    async with a_desk(channel) as desk:
+        desk.notifier.know(MODEL, ROLLED_BACK)
+        await asyncio.sleep(3 * 86400)
+        assert len(channel.attempts) > 1100
+        channel.answer = Delivery(ok=True)
+        assert await desk.notifier.flush(100)
+    assert channel.told() == [("first", "WatchdogEngineRolledBack")]
+
+
+@in_virtual_time
+async def test_news_does_not_defeat_the_backing_off() -> None:
+    channel = FakeChannel()
+    channel.answer = AWAY
+    async with a_desk(channel) as desk:
+        for i in range(100):
+            desk.notifier.know(MODEL, ROLLED_BACK if i % 2 else WELL)
+            desk.notifier.know(f"other{i}", ROLLED_BACK)
+            await asyncio.sleep(0.1)
+    assert len(channel.attempts) <= 5
+
+
+@in_virtual_time
+async def test_what_came_and_went_while_the_receiver_was_away_is_still_told() -> None:
+    channel = FakeChannel()
+    channel.answer = AWAY
+    async with a_desk(channel) as desk:
+        desk.notifier.know(MODEL, ROLLED_BACK)
+        await asyncio.sleep(2.5)
+        desk.notifier.know(MODEL, WELL)
+        await asyncio.sleep(2.5)
+        channel.answer = Delivery(ok=True)
+        assert await desk.notifier.flush(100)
+    assert channel.told() == [("resolved", "WatchdogEngineRolledBack")]
+
+
+@in_virtual_time
+async def test_a_receiver_that_calls_the_message_wrong_is_not_asked_again() -> None:
+    channel = FakeChannel()
+    channel.answer = Delivery(ok=False, detail="400: unknown key", retry=False)
+    async with a_desk(channel) as desk:
+        desk.notifier.know(MODEL, ROLLED_BACK)
+        assert await desk.notifier.flush(1.0)
+        await asyncio.sleep(500)
+    assert len(channel.attempts) == 1
+    assert [(e.data["delivered"], e.data["detail"]) for e in desk.journal.entries] == [(False, "400: unknown key")]
+
+
+@in_virtual_time
+async def test_a_forgetful_receiver_is_told_again_without_a_word_in_the_journal() -> None:
+    channel = FakeChannel()
+    async with a_desk(channel, resend=Resend(every_s=60, resolved_for_s=100)) as desk:
+        desk.notifier.know(MODEL, ROLLED_BACK)
+        await asyncio.sleep(200)
+        desk.notifier.know(MODEL, WELL)
+        await asyncio.sleep(500)
+    kinds = [kind for kind, _ in channel.told()]
+    assert kinds == ["first", "repeat", "repeat", "repeat", "resolved", "resolved", "resolved"]
+    assert {e.data["kind"] for e in desk.journal.entries} == {"first", "resolved"}
+
+
+@in_virtual_time
+async def test_a_condition_that_ends_by_the_clock_alone_is_noticed() -> None:
+    story, channel = Story(), FakeChannel()
+    story.probe(bad=True)
+    story.diagnosed(Conclusion.ROUTE_MOVED)
+    story.switched()
+    async with a_desk(channel) as desk:
+        desk.notifier.know(MODEL, story.state)
+        await asyncio.sleep(1000)
+    assert [kind for kind, _ in channel.told()] == ["first", "resolved"]
+    assert 900 <= channel.attempts[1] - channel.attempts[0] <= 906
+
+
+@in_virtual_time
+async def test_a_slow_channel_delays_no_other() -> None:
+    slow, quick = FakeChannel(), FakeChannel()
+    slow.takes_s = 3600
+    async with a_desk(slow, quick) as desk:
+        desk.notifier.know(MODEL, ROLLED_BACK)
+        assert not await desk.notifier.flush(10.0), "one is not told yet"
+        assert quick.took
+        assert not slow.took
+    assert not slow.took, "an end of the notifier ends what is in flight"
+
+
+@in_virtual_time
+async def test_what_changes_during_a_delivery_is_told_after_it() -> None:
+    channel = FakeChannel()
+    channel.takes_s = 10
+    async with a_desk(channel) as desk:
+        desk.notifier.know(MODEL, ROLLED_BACK)
+        await asyncio.sleep(5)
+        desk.notifier.know(MODEL, WELL)
+        assert await desk.notifier.flush(60)
+    assert [kind for kind, _ in channel.told()] == ["first", "resolved"]
+    assert channel.attempts == [EPOCH, EPOCH + 10]
+
+
+def _a_bug(channel: FakeChannel) -> None:
+    channel.raises = ZeroDivisionError("a bug in the channel")
+
+
+def _no_bug(channel: FakeChannel) -> None:
+    channel.raises = None
+
+
+@in_virtual_time
+async def test_a_channel_with_a_bug_is_loud_and_goes_on() -> None:
+    channel = FakeChannel()
+    _a_bug(channel)
+    async with a_desk(channel) as desk:
+        desk.notifier.know(MODEL, ROLLED_BACK)
+        await asyncio.sleep(2)
+        assert {e.error for e in desk.of(CycleFailed)} == {"channel ch0: ZeroDivisionError: a bug in the channel"}
+        _no_bug(channel)
+        assert await desk.notifier.flush(100)
+    assert channel.told() == [("first", "WatchdogEngineRolledBack")]
+
+
+@in_virtual_time
+async def test_a_full_disk_does_not_stop_the_telling() -> None:
+    channel = FakeChannel()
+    async with a_desk(channel) as desk:
+        desk.journal.full_for = frozenset(EntryKind)
+        desk.notifier.know(MODEL, ROLLED_BACK)
+        assert await desk.notifier.flush(1.0)
+    assert len(channel.took) == 1
+
+
+@pytest.mark.parametrize("same_name", [True, False])
+@in_virtual_time
+async def test_a_reload_tells_nothing_twice(same_name: bool) -> None:
+    channel = FakeChannel()
+    async with a_desk(channel) as old:
+        old.notifier.know(MODEL, ROLLED_BACK)
+        await old.notifier.flush(1.0)
+        name = "ch0" if same_name else "new"
+        async with Notifier({name: (channel, ONCE)}, old.journal, old.events.append, now) as fresh:
+            fresh.take_over(old.notifier)
+            fresh.know(MODEL, ROLLED_BACK)
+            assert await fresh.flush(1.0)
+            assert len(channel.took) == (1 if same_name else 2)
+            fresh.know(MODEL, WELL)
+            assert await fresh.flush(1.0)
+    assert channel.told()[-1] == ("resolved", "WatchdogEngineRolledBack")
+
+
+@in_virtual_time
+async def test_a_model_that_is_watched_no_longer_is_resolved() -> None:
+    channel = FakeChannel()
+    async with a_desk(channel) as old:
+        old.notifier.know(MODEL, ROLLED_BACK)
+        await old.notifier.flush(1.0)
+        async with Notifier({"ch0": (channel, ONCE)}, old.journal, old.events.append, now) as fresh:
+            fresh.take_over(old.notifier)
+            fresh.know("another", WELL)
+            assert await fresh.flush(1.0)
+    assert [kind for kind, _ in channel.told()] == ["first", "resolved"]
+
+
+@in_virtual_time
+async def test_without_channels_there_is_nothing_to_wait_for() -> None:
+    async with a_desk() as desk:
+        desk.notifier.know(MODEL, ROLLED_BACK)
+        assert await desk.notifier.flush(0.1)

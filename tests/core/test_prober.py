@@ -1,0 +1,115 @@
+"""One canary through one engine: what is sent, what is recorded, and who is asked about caches."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.core.builders import CANARIES, ENGINES, MODEL, OUTPUT, PUBLIC, FakeEndpoint, World, a_prober
+from tests.core.virtual_time import EPOCH, in_virtual_time
+from watchdog.model.engine import Counters, Role
+from watchdog.model.event import Probed
+from watchdog.model.fault import FaultKind
+from watchdog.model.probe import InferRequest
+from watchdog.model.verdict import Reason, Verdict
+
+CANARY = CANARIES[0]
+
+
+@in_virtual_time
+async def test_a_probe_is_recorded_in_full_and_observed() -> None:
+    world, events = World(), list[Any]()
+    sent: list[InferRequest] = []
+    world.on_infer = sent.append
+    prober = a_prober(world, events.append)
+
+    assessment = await prober.probe(CANARY, Role.SAFE, public=False)
+
+    result = assessment.result
+    assert (result.model, result.canary, result.expected, result.public) == (MODEL, "c0", Role.SAFE, False)
+    assert (result.address, str(result.answered_by)) == (ENGINES[Role.SAFE].address, "nodule/2")
+    assert (assessment.verdict, result.fault, result.cached) == (Verdict.HEALTHY, None, None)
+    assert events == [Probed(model=MODEL, at=result.timing.sent_at + result.timing.total_s, assessment=assessment)]
+    (request,) = sent
+    assert request.id == f"watchdog-{result.seed:016x}"
+    assert request.outputs == (OUTPUT,)
+    again = CANARY.perturbed(np.random.default_rng(result.seed))
+    assert request.inputs["x"].tobytes() == again["x"].tobytes(), "the seed reproduces the payload"
+
+
+@in_virtual_time
+async def test_the_public_name_is_asked_without_a_version() -> None:
+    world = World(serving=Role.SAFE)
+    assessment = await a_prober(world).probe(CANARY, Role.SAFE, public=True)
+    assert (assessment.result.address, assessment.verdict) == (PUBLIC, Verdict.HEALTHY)
+    elsewhere = await a_prober(world).probe(CANARY, Role.FAST, public=True)
+    assert elsewhere.reason is Reason.WRONG_VERSION
+
+
+@in_virtual_time
+async def test_payloads_never_repeat() -> None:
+    world, sent = World(), list[InferRequest]()
+    world.on_infer = sent.append
+    prober = a_prober(world)
+    for _ in range(20):
+        await prober.probe(CANARY, Role.FAST, public=True)
+    assert len({request.inputs["x"].tobytes() for request in sent}) == 20
+    assert len({request.id for request in sent}) == 20
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind", "took"), [("hang", FaultKind.TIMEOUT, 2.0), ("refuse", FaultKind.REFUSED, 0.005)]
+)
+@in_virtual_time
+async def test_no_answer_is_a_result_with_its_time(behaviour: str, kind: FaultKind, took: float) -> None:
+    assessment = await a_prober(World(fast=behaviour)).probe(CANARY, Role.FAST, public=True)
+    result = assessment.result
+    assert result.fault is not None
+    assert (result.fault.kind, assessment.verdict, result.outputs) == (kind, Verdict.INCONCLUSIVE, {})
+    assert result.timing.total_s == pytest.approx(took, abs=1e-6)
+    assert EPOCH <= result.timing.sent_at <= EPOCH + 0.01
+
+
+@in_virtual_time
+async def test_a_server_without_a_cache_is_asked_once() -> None:
+    world = World()
+    prober = a_prober(world)
+    for _ in range(3):
+        await prober.probe(CANARY, Role.FAST, public=True)
+    assert len(world.asked("describe")) == 1
+
+
+@in_virtual_time
+async def test_a_server_that_could_not_say_is_asked_again() -> None:
+    world = World(fast="refuse", response_cache=True)
+    prober = a_prober(world)
+    await prober.probe(CANARY, Role.FAST, public=True)
+    world.fast = "right"
+    assert (await prober.probe(CANARY, Role.FAST, public=True)).result.cached is False
+
+
+@pytest.mark.parametrize(
+    ("counts", "cached"),
+    [
+        (Counters(inferences=5, cache_hits=1), False),
+        (Counters(inferences=4, cache_hits=2), True),
+        (Counters(inferences=5, cache_hits=2), False),
+        (Counters(inferences=4, cache_hits=1), False),
+    ],
+)
+@in_virtual_time
+async def test_a_cache_answered_where_it_was_hit_and_the_engine_did_not_run(counts: Counters, cached: bool) -> None:
+    world = World(response_cache=True)
+    prober = a_prober(world)
+    endpoint = prober.target.endpoints["e"]
+    assert isinstance(endpoint, FakeEndpoint)
+    endpoint.counters = Counters(inferences=4, cache_hits=1)
+
+    def count(_: InferRequest) -> None:
+        endpoint.counters = counts
+
+    world.on_infer = count
+    assessment = await prober.probe(CANARY, Role.FAST, public=True)
+    assert assessment.result.cached is cached
+    assert (assessment.reason is Reason.CACHED) is cached
+    assert len(world.asked("describe")) == 2
