@@ -136,8 +136,12 @@ class Watchdog:
             self._metrics.know(name, cycle.state)
 
     def _observe(self, event: Event) -> None:
+        """Tell every observer. One that fails, such as a log on a full disk, must not end the watch."""
         for observer in self._observers:
-            observer(event)
+            try:
+                observer(event)
+            except Exception:  # noqa: BLE001 - it is counted, and the others are told
+                self._metrics.observer_failed()
 
 
 async def run(path: Path, announce: Callable[[str], None], extra: Sequence[Observer] = ()) -> None:

@@ -150,6 +150,7 @@ async def _probes(
 ) -> list[Item]:
     """One canary through each engine and through the public name."""
     prober = make_prober(model, inputs, baseline, surround(endpoints))
+    await prober.learn()
     canary = inputs.canaries.canaries[0]
     items = []
     for what, role, public in (("safe", Role.SAFE, False), ("fast", Role.FAST, False), ("public", Role.FAST, True)):

@@ -100,6 +100,7 @@ class Secret(Settings):
 
 
 _brief = reprlib.Repr()  # a few aliases make a YAML value whose whole text fills the memory
+_brief.maxlevel, _brief.maxlist, _brief.maxdict = 2, 4, 4
 _brief.maxstring = _brief.maxlong = _brief.maxother = 80
 
 

@@ -354,7 +354,12 @@ async def test_flapping_ends_in_a_lock() -> None:
     watch.router.refuses = True
     for _ in range(6):
         await watch.cycle.tick()
-    assert (watch.state(), len(watch.world.asked("apply"))) == (State.LOCKED, 3)
+    assert (watch.state(), len(watch.world.asked("apply"))) == (State.DEGRADED, 6), "a refused switch is no flapping"
+    watch.router.refuses = False
+    for _ in range(4):
+        await watch.cycle.tick()
+        await watch.cycle.command(Command.PROMOTE, "test", "")
+    assert watch.state() is State.LOCKED
 
 
 @in_virtual_time

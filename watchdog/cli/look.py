@@ -127,6 +127,7 @@ async def _probe(
         around = surround(open_endpoints(settings, stack))
         prober = make_prober(model, inputs, load_baseline(model, inputs), around)
         role = Role.SAFE if which is Which.SAFE else Role.FAST
+        await prober.learn()
         assessment = await prober.probe(canary, role, public=which is Which.PUBLIC)
         latency, scores = prober.judge.limits()
         return assessment, scores | {("", "seconds"): latency[role, canary.profile]}

@@ -28,9 +28,9 @@ class PolicySettings(Settings):
     action: Allowed = Allowed.ALERT
     """``alert`` tells people; ``rollback`` also moves traffic to the safe engine."""
     max_switches_per_day: int = Field(default=6, ge=1, le=1000)
-    """Switches tried in any 24 hours, re-assertions and commands included, after which the watchdog
-    moves nothing more until a person releases it; that starts the count afresh. Only the way back
-    from a return to the fast engine that failed is never refused."""
+    """Switches in any 24 hours, re-assertions and commands included, after which the watchdog moves
+    nothing more until a person releases it; that starts the count afresh. What a router refused
+    does not count. Only the way back from a return to the fast engine that failed is never refused."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +149,7 @@ def _remember(state: PolicyState, event: Input, trigger: Trigger, action: Action
             after,
             target=_TARGETS.get(action, state.desired),
             commanded=state.state is not State.CONFIRMING,
-            switches=(*state.recent_switches(event.at), event.at),
+            switches=(*after.recent_switches(event.at), event.at),
         )
     return after
 
@@ -162,6 +162,8 @@ def _trouble(state: PolicyState, diagnosis: Diagnosis, now: float) -> Trouble | 
 
 
 def _switched(state: PolicyState, event: Switched, trigger: Trigger) -> PolicyState:
+    if not event.applied.ok:  # what a router refused has moved nobody, and may be tried again
+        state = replace(state, switches=state.switches[:-1])
     if trigger is not Trigger.SWITCH_PROVEN:
         failed = Trouble(reason=str(trigger), conclusion=str(trigger), detail=event.detail, since=event.at)
         return replace(state, target=None, commanded=False, trouble=failed)

@@ -43,7 +43,7 @@ class PolicyState:
     reasserted: Trouble | None = None
     """The last time the route was found moved and put back."""
     switches: tuple[float, ...] = ()
-    """When switches were tried, in the last day."""
+    """When switches were tried that no router has refused, in the last day."""
 
     @property
     def home(self) -> State:

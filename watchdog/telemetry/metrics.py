@@ -117,6 +117,9 @@ class Metrics:
             "watchdog_deliveries", "Notices handed to a channel, by outcome.", ["channel", "outcome"], registry=r
         )
         self._failures = Counter("watchdog_cycle_failures", "Errors of the watchdog itself.", ["model"], registry=r)
+        self._observer_failures = Counter(
+            "watchdog_observer_failures", "Events that a log or another observer could not tell.", registry=r
+        )
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The text of a scrape and its content type, OpenMetrics where `accept` asks for it."""
@@ -158,6 +161,10 @@ class Metrics:
                 self._failures.labels(event.model).inc()
             case _:
                 pass
+
+    def observer_failed(self) -> None:
+        """Another observer raised; what it should have told is lost, but not that it was."""
+        self._observer_failures.inc()
 
     def know(self, model: str, state: PolicyState) -> None:
         """Take a model's policy state as it is, such as the one resumed at start."""
