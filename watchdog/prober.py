@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -61,27 +61,21 @@ class Prober:
         before = await self._counters(engine) if self._response_cache else None
         sent_at = self._clock()
         answer = await self._infer(request, engine)
+        result = ProbeResult(
+            model=self.target.model,
+            canary=canary.id,
+            profile=canary.profile,
+            address=address,
+            expected=role,
+            public=public,
+            seed=seed,
+            timing=Timing(sent_at=sent_at, total_s=max(0.0, self._clock() - sent_at)),
+        )
         if isinstance(answer, Fault):
-            result = ProbeResult(
-                model=self.target.model,
-                canary=canary.id,
-                profile=canary.profile,
-                address=address,
-                expected=role,
-                public=public,
-                seed=seed,
-                timing=Timing(sent_at=sent_at, total_s=self._clock() - sent_at),
-                fault=answer,
-            )
+            result = replace(result, fault=answer)
         else:
-            result = ProbeResult(
-                model=self.target.model,
-                canary=canary.id,
-                profile=canary.profile,
-                address=address,
-                expected=role,
-                public=public,
-                seed=seed,
+            result = replace(
+                result,
                 timing=answer.timing,
                 outputs=answer.outputs,
                 answered_by=answer.answered_by,

@@ -2,7 +2,7 @@
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Self
 from urllib.parse import urlsplit
@@ -118,6 +118,14 @@ class Remote(Settings):
             if not _is_header_value(values[name]):
                 raise ValueError(f"secret_headers.{name}: {secret.file} must hold one line of printable ASCII")
         return values
+
+
+def one_line(text: str, hidden: Collection[str] = (), most: int = 300) -> str:
+    """Foreign text as one short, printable line without any of `hidden`."""
+    for secret in hidden:
+        text = text.replace(secret, "***")
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -150,7 +150,7 @@ PEERS: list[Case] = [
     ("drip", drips, False, True, "no answer within 0.5 s"),
     ("close", closes_at_once, False, True, "broke before an answer"),
     ("half-a-head", answering(b"HTTP/1.1 200 OK\r\nConte"), False, True, "broke before an answer"),
-    ("not-http", answering(b"SSH-2.0-OpenSSH_9.2\r\n"), False, True, "no answer in HTTP"),
+    ("not-http", answering(b"SSH-2.0-OpenSSH_9.2\r\n"), False, True, "no usable answer in HTTP"),
 ]
 
 

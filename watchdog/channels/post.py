@@ -9,7 +9,9 @@ import aiohttp
 from multidict import CIMultiDict
 
 from watchdog.channels.receiver import ReceiverSettings
+from watchdog.http_failure import said
 from watchdog.model.notice import Delivery
+from watchdog.transport import one_line
 
 _RETRY = frozenset({401, 403, 408, 425, 429})  # 401 and 403: secrets are read anew, so a rotated one heals them
 _SNIPPET_BYTES = 2048
@@ -36,7 +38,7 @@ async def post(settings: ReceiverSettings, url: str, body: bytes, headers: Mappi
     except TimeoutError:
         return Delivery(ok=False, detail=f"{where}: no answer within {settings.timeout:g} s")
     except (aiohttp.ClientError, OSError) as error:
-        return Delivery(ok=False, detail=f"{where}: {_said(error)}")
+        return Delivery(ok=False, detail=f"{where}: {said(error)}")
 
 
 async def _trusted(settings: ReceiverSettings) -> ssl.SSLContext | bool:
@@ -72,25 +74,7 @@ async def _snippet(response: aiohttp.ClientResponse, secrets: Collection[str]) -
         raw = await response.content.read(_SNIPPET_BYTES)
     except (aiohttp.ClientError, OSError):  # a timeout is one; the status has said what matters
         return ""
-    text = raw.decode(errors="replace")
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_SNIPPET_CHARACTERS]
-
-
-def _said(error: Exception) -> str:
-    """What went wrong on the way, without URL or headers."""
-    match error:
-        case aiohttp.ClientConnectorCertificateError():
-            return f"its certificate is not trusted ({error.certificate_error}); set `tls.ca`"
-        case aiohttp.ClientConnectorError():
-            return f"can't connect ({error.os_error})"
-        case aiohttp.ServerDisconnectedError():
-            return "the connection broke before an answer"
-        case OSError():  # after the connector's own: a reset, or a TLS alert
-            return f"the connection broke before an answer ({error.strerror})"
-        case _:
-            return f"no answer in HTTP ({type(error).__name__})"
+    return one_line(raw.decode(errors="replace"), secrets, _SNIPPET_CHARACTERS)
 
 
 def _origin(url: str) -> str:

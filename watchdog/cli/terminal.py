@@ -1,6 +1,7 @@
 """Writing for people on a terminal, for scripts as JSON, and leaving with the right code."""
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -12,15 +13,16 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+_NO_LIMIT = 10_000
 NOT_RIGHT, WRONG_CALL, UNREACHABLE = 1, 2, 3
 
 
 @cache
 def out() -> "Console":
-    """Standard output; colours only on a terminal."""
+    """Standard output; colours only on a terminal, and lines as long as they are for anything else."""
     from rich.console import Console  # noqa: PLC0415 - keeps `--help` quick
 
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _NO_LIMIT)
 
 
 @cache

@@ -76,6 +76,7 @@ class Outcome:
 
     fault: str
     injected_at: float | None = None
+    """When the fault began to be made."""
     detected_at: float | None = None
     """When the first bad probe's answer was there."""
     confirmed_at: float | None = None

@@ -212,8 +212,8 @@ class Play:
 
     def _make_it_happen(self, server: TritonServer, service: Service) -> None:
         self._since = len(service.records())
+        self._outcome.injected_at = time.time()  # before: probes may meet it while it is being made sure of
         self._fault.inject(server, self._folder / "models")
-        self._outcome.injected_at = time.time()
         self._say(f"[bold]fault {self._fault.name}[/]: {self._fault.description}")
 
     def _await_outcome(self, service: Service) -> None:
@@ -232,7 +232,9 @@ class Play:
         o, event = self._outcome, record["event"]
         if event == "probe" and record["verdict"] != "healthy" and o.detected_at is None:
             o.detected_at, o.failed_round_trip_s = record["at"], record["total_ms"] / 1e3
-        elif event == "diagnosis" and record["conclusion"] != "transient" and o.confirmed_at is None:
+        elif event == "diagnosis" and o.confirmed_at is None and record["conclusion"] == "transient":
+            o.detected_at = None  # something else, such as the load of an engine, not the fault
+        elif event == "diagnosis" and o.confirmed_at is None:
             o.confirmed_at = record["at"]
             o.verdict, o.reason, o.detail = record["conclusion"], record["reason"], record["detail"]
         elif event == "switch" and record["proven"] and o.proven_at is None:

@@ -5,10 +5,11 @@ deadline and anything unforeseen into a value. Nothing but cancellation escapes.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from watchdog.model.fault import Blame, Fault, FaultKind
+from watchdog.transport import one_line
 
 T = TypeVar("T")
 
@@ -109,8 +110,6 @@ _BY_PHRASE: Mapping[int | str, tuple[tuple[str, Ruling], ...]] = {
 }
 """What the text tells of statuses that mean several things: the first phrase found decides."""
 
-_MAX_DETAIL = 300
-
 
 def ruling(status: int | str, text: str) -> Ruling:
     """What an HTTP status or a gRPC status' name means, given what the server or client library said."""
@@ -122,15 +121,6 @@ def ruling(status: int | str, text: str) -> Ruling:
     if isinstance(status, int) and status < 300:
         return GARBLED
     return REJECTED if isinstance(status, int) and status < 500 else SERVER_ERROR
-
-
-def one_line(text: str, hidden: Collection[str] = ()) -> str:
-    """Foreign text made fit for a fault: one short, printable line without any of `hidden`."""
-    for secret in hidden:
-        text = text.replace(secret, "***")
-    line = "".join(letter if letter.isprintable() else " " for letter in text)
-    line = " ".join(line.split())
-    return line if len(line) <= _MAX_DETAIL else f"{line[: _MAX_DETAIL - 1]}…"
 
 
 def garbled(detail: str) -> FaultError:

@@ -35,7 +35,6 @@ from watchdog.endpoints.faults import (
     FaultError,
     Ruling,
     garbled,
-    one_line,
     ruling,
     unforeseen,
 )
@@ -44,6 +43,7 @@ from watchdog.endpoints.server import ServerSettings
 from watchdog.model.engine import Address, Description
 from watchdog.model.fault import Fault
 from watchdog.model.probe import Attribution, InferRequest, Reply, Timing
+from watchdog.transport import one_line
 
 _Sending = AbstractAsyncContextManager[aiohttp.ClientResponse]
 

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from watchdog.endpoints.connection import Connection
 from watchdog.endpoints.description import Answers, optional
-from watchdog.endpoints.faults import TLS_FILES, FaultError, garbled, one_line, ruling
+from watchdog.endpoints.faults import TLS_FILES, FaultError, garbled, ruling
 from watchdog.endpoints.headers import Headers
 from watchdog.endpoints.server import ServerSettings
 from watchdog.endpoints.tensors import datatype_of, from_bytes
@@ -16,6 +16,7 @@ from watchdog.model.engine import Address, Answerer, Description
 from watchdog.model.fault import Fault
 from watchdog.model.probe import InferRequest, Reply, Timing
 from watchdog.model.tensor import Array
+from watchdog.transport import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 import aiohttp
 
+from watchdog.http_failure import said
 from watchdog.routers.refusal import RefusedError
-from watchdog.transport import Server
+from watchdog.transport import Server, one_line
 
 _MAX_ANSWER_BYTES = 16 * 2**20
-_MAX_DETAIL = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Repository:
             ) as response:
                 status, raw = response.status, await _whole(response)
         except (aiohttp.ClientError, OSError) as error:
-            raise RefusedError(f"{self._base}: {_said(error)}") from error
+            raise RefusedError(f"{self._base}: {said(error)}") from error
         text = one_line(raw.decode(errors="replace"), self._hidden)
         if status != 200:
             raise self._refusal(status, text)
@@ -138,26 +138,3 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
         if len(raw) > _MAX_ANSWER_BYTES:
             raise aiohttp.ClientPayloadError
     return bytes(raw)
-
-
-def one_line(text: str, hidden: Collection[str] = ()) -> str:
-    """Foreign text as one short, printable line without any of `hidden`."""
-    for secret in hidden:
-        text = text.replace(secret, "***")
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return line if len(line) <= _MAX_DETAIL else f"{line[: _MAX_DETAIL - 1]}…"
-
-
-def _said(error: Exception) -> str:
-    """What went wrong on the way, without anything that was sent."""
-    match error:
-        case aiohttp.ClientConnectorCertificateError():
-            return f"its certificate is not trusted ({error.certificate_error}); set `tls.ca`"
-        case aiohttp.ClientConnectorError():
-            return f"can't connect ({error.os_error})"
-        case aiohttp.ServerDisconnectedError():
-            return "the connection broke before an answer"
-        case OSError():  # after the connector's own: a reset, or a TLS alert
-            return f"the connection broke before an answer ({error.strerror})"
-        case _:
-            return f"no usable answer in HTTP ({type(error).__name__})"
