@@ -32,6 +32,8 @@ def main() -> None:
     if problem is not None:
         sys.exit(f"watchdog: {problem}")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core prints what comes back as a value anyway
+    # numpy would start a thread for every core of the host, and small arrays need none.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from watchdog.cli.main import app  # noqa: PLC0415 - only once it is known to be ours
 
     app()

@@ -78,3 +78,11 @@ def test_every_summary_stays_within_its_bounds_even_for_nonsense(x: Array) -> No
     assert within_bounds(confidence.of_probability(x), 2)
     assert within_bounds(confidence.of_mask(x), 2)
     assert within_bounds(confidence.of_classes(x), x.shape[-1])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_the_entropy_of_events_is_that_of_two_classes_each(probabilities: list[float]) -> None:
+    p = np.array(probabilities)
+    assert confidence.bernoulli_entropy(p) == pytest.approx(
+        confidence.entropy(np.stack([p, 1 - p], axis=-1)), abs=1e-12
+    )

@@ -8,6 +8,9 @@ import numpy as np
 from watchdog.model.tensor import Array
 from watchdog.model.verdict import Confidence
 
+_TINY = float(np.finfo(np.float64).tiny)
+"""Its logarithm is finite, and times 0 it is 0, as 0·log 0 should be."""
+
 
 def entropy(probabilities: Array) -> float:
     """The mean Shannon entropy of class probabilities [..., classes], in nats; 0·log 0 is 0."""
@@ -16,13 +19,20 @@ def entropy(probabilities: Array) -> float:
     return float(np.mean(np.sum(terms, axis=-1)))
 
 
+def bernoulli_entropy(probabilities: Array) -> float:
+    """`entropy` for probabilities of one event each: the mean over all elements, in nats."""
+    p = np.clip(probabilities, 0.0, 1.0)
+    q = 1.0 - p
+    return -float(np.mean(p * np.log(np.maximum(p, _TINY)) + q * np.log(np.maximum(q, _TINY))))
+
+
 def of_probability(probability: Array) -> Confidence:
     """One event's probability, averaged over the batch (whose rows are one image)."""
     p = _clipped(probability).ravel()
     return Confidence(
         value=float(np.mean(p)),
         top=float(np.mean(np.maximum(p, 1.0 - p))),
-        entropy=entropy(np.stack([p, 1.0 - p], axis=-1)),
+        entropy=bernoulli_entropy(p),
     )
 
 
@@ -44,7 +54,7 @@ def of_mask(mask: Array, threshold: float = 0.5) -> Confidence:
     return Confidence(
         value=peak,
         top=float(np.mean(foreground)) if foreground.size else peak,
-        entropy=entropy(np.stack([m, 1.0 - m], axis=-1)),
+        entropy=bernoulli_entropy(m),
     )
 
 
