@@ -18,8 +18,10 @@ from watchdog.endpoints import open_endpoint
 from watchdog.model.baseline import Baseline
 from watchdog.model.engine import Description, Role
 from watchdog.model.fault import Fault
+from watchdog.model.route import Observed
 from watchdog.ports import Clock, Endpoint, Observer
 from watchdog.prober import Prober, Target
+from watchdog.routers import open_router
 
 Progress = Callable[[int, int], None]
 
@@ -87,6 +89,17 @@ async def ask_engines(model: ModelSettings, endpoints: Mapping[str, Endpoint]) -
         address = model.engine(role).address
         said[role] = await endpoints[address.endpoint].describe(address, model.probe.deadline)
     return said
+
+
+async def ask_router(model: ModelSettings) -> Observed | None:
+    """Which engine ordinary traffic gets, by the router's account; None where there is no router."""
+    if model.router is None:
+        return None
+    router = open_router(model.router, {role: model.engine(role).address for role in Role})
+    try:
+        return await router.observe()
+    finally:
+        await router.close()
 
 
 def refuse_other_engine(model: ModelSettings, baseline: Baseline, said: Mapping[Role, Description | Fault]) -> Baseline:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from statistics import fmean
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from watchdog.drift import confidence, parity
 from watchdog.model.baseline import Baseline, Golden
@@ -84,6 +84,13 @@ class OutputSettings(Settings):
     """How much equal rows of one batch may differ."""
     zero_floor: float = Field(default=1e-4, ge=0)
     """All zeros are a fault where the golden answer has an element larger than this."""
+
+    @field_validator("range")
+    @classmethod
+    def _ascending(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError("takes two numbers, the smaller first")
+        return value
 
     @property
     def limits(self) -> ParityLimits:

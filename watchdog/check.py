@@ -1,7 +1,7 @@
 """Tries everything that a configuration names and changes nothing."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,7 @@ from watchdog.assembly import (
     AssemblyError,
     Inputs,
     ask_engines,
+    ask_router,
     load_baseline,
     load_inputs,
     make_prober,
@@ -25,7 +26,7 @@ from watchdog.model.fault import Fault
 from watchdog.model.tensor import dtype_name
 from watchdog.model.verdict import Verdict
 from watchdog.ports import Endpoint
-from watchdog.routers import open_router
+from watchdog.settings import Secret
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,26 +47,33 @@ async def check(config: Config) -> list[Item]:
     async with AsyncExitStack() as stack:
         endpoints = open_endpoints(config, stack)
         if config.api.token is not None:
-            items.append(_token(config))
+            items.append(_secrets("api.token", [config.api.token]))
+        for channel in config.channels:
+            secrets = [*channel.secret_headers.values(), *channel.secrets_of_kind]
+            items.append(_secrets(f"channel {channel.name}", secrets))
         for model in config.models:
             items += await _model(model, endpoints)
     return items
 
 
-def _token(config: Config) -> Item:
+def _secrets(what: str, secrets: Sequence[Secret]) -> Item:
+    """Whether the files can be read; nobody is written to."""
     try:
-        config.api.token.read() if config.api.token else None
+        for secret in secrets:
+            secret.read()
     except ValueError as error:
-        return Item(ok=False, what="api.token", detail=str(error))
-    return Item(ok=True, what="api.token", detail="its file can be read")
+        return Item(ok=False, what=what, detail=str(error))
+    files = ", ".join(str(secret.file) for secret in secrets)
+    return Item(ok=True, what=what, detail=f"can be read: {files}" if files else "needs no secret")
 
 
 async def _model(model: ModelSettings, endpoints: Mapping[str, Endpoint]) -> list[Item]:
     name = model.name
     said = await ask_engines(model, endpoints)
     items = [_engine(model, role, said[role]) for role in Role]
-    if model.router is not None:
-        items.append(await _route(model))
+    route = await ask_router(model)
+    if route is not None:
+        items.append(Item(ok=route.role is not None, what=f"{name} router", detail=route.detail))
     try:
         inputs = await asyncio.to_thread(load_inputs, model)
     except AssemblyError as error:
@@ -81,7 +89,8 @@ async def _model(model: ModelSettings, endpoints: Mapping[str, Endpoint]) -> lis
         return [*items, Item(ok=False, what=f"{name} baseline", detail="\n".join(error.problems))]
     captured = f"captured {baseline.created_at} on {baseline.server}"
     items.append(Item(ok=True, what=f"{name} baseline", detail=captured))
-    return [*items, *await _probes(model, inputs, baseline, endpoints)]
+    serving = Role.FAST if route is None or route.role is None else route.role
+    return [*items, *await _probes(model, inputs, baseline, endpoints, serving)]
 
 
 def _engine(model: ModelSettings, role: Role, said: Description | Fault) -> Item:
@@ -96,18 +105,6 @@ def _engine(model: ModelSettings, role: Role, said: Description | Fault) -> Item
         return Item(ok=False, what=what, detail=detail)
     cached = "; it has a response cache, so probes check that it did not answer" if said.response_cache else ""
     return Item(ok=True, what=what, detail=f"{engine} on {said.server}, tag {said.tag or 'none'}{cached}")
-
-
-async def _route(model: ModelSettings) -> Item:
-    what = f"{model.name} router"
-    if model.router is None:
-        return Item(ok=True, what=what, detail="none")
-    router = open_router(model.router, {role: model.engine(role).address for role in Role})
-    try:
-        seen = await router.observe()
-    finally:
-        await router.close()
-    return Item(ok=seen.known and seen.role is not None, what=what, detail=seen.detail)
 
 
 def _canaries(model: ModelSettings, inputs: Inputs) -> list[Item]:
@@ -146,14 +143,14 @@ def _misfit(name: str, dtype: str, shape: tuple[int, ...], spec: TensorSpec | No
 
 
 async def _probes(
-    model: ModelSettings, inputs: Inputs, baseline: Baseline, endpoints: Mapping[str, Endpoint]
+    model: ModelSettings, inputs: Inputs, baseline: Baseline, endpoints: Mapping[str, Endpoint], serving: Role
 ) -> list[Item]:
     """One canary through each engine and through the public name."""
     prober = make_prober(model, inputs, baseline, surround(endpoints))
     await prober.learn()
     canary = inputs.canaries.canaries[0]
     items = []
-    for what, role, public in (("safe", Role.SAFE, False), ("fast", Role.FAST, False), ("public", Role.FAST, True)):
+    for what, role, public in (("safe", Role.SAFE, False), ("fast", Role.FAST, False), ("public", serving, True)):
         assessment = await prober.probe(canary, role, public=public)
         took = f"{assessment.result.timing.total_s * 1e3:.1f} ms"
         detail = str(assessment.worst) if assessment.worst else f"{canary.id} came back right in {took}"

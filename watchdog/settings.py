@@ -72,6 +72,8 @@ Duration = Annotated[
 
 def _beside_file(value: Any, info: ValidationInfo) -> Any:
     folder = (info.context or {}).get("folder")
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("a path can't hold a NUL character")
     return Path(folder) / value if folder is not None and isinstance(value, str | Path) else value
 
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.canaries.samples import recipe
 from watchdog.canaries.recipe import Constant, meaning_sha256, read_recipe
 
 GOOD = """

@@ -362,3 +362,9 @@ def test_the_judge_never_raises_and_never_warns(
     assert (assessment.verdict is Verdict.HEALTHY) == (not assessment.findings)
     assert all(0.0 <= c.value <= 1.0 and 0.0 <= c.top <= 1.0 for c in assessment.confidences.values())
     judge.collapse([assessment])
+
+
+@pytest.mark.parametrize("ends", [(1.0, 0.0), (0.5, 0.5)])
+def test_a_range_goes_upwards(ends: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="the smaller first"):
+        OutputSettings(name="x", range=ends)

@@ -140,6 +140,25 @@ def test_check_names_each_thing_that_is_wrong_in_one_line(site: Site, tmp_path: 
 
 
 @pytest.mark.triton
+def test_check_tries_the_channels_secrets_and_contacts_nobody(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("k")
+    hook = {"kind": "webhook", "url": "http://127.0.0.1:9", "signing_key": {"file": "key"}}
+    channels = [
+        {"name": "good"} | hook,
+        {"name": "bad"} | hook | {"secret_headers": {"X-Token": {"file": "missing"}}},
+        {"name": "pager", "kind": "alertmanager", "urls": ["http://127.0.0.1:9"]},
+    ]
+    done = here("check", site.configure(tmp_path, channels=channels), "--json")
+    checks = {check["what"]: check for check in json.loads(done.stdout)["checks"]}
+    assert (checks["channel good"]["ok"], checks["channel good"]["detail"]) == (
+        True,
+        f"can be read: {tmp_path / 'key'}",
+    )
+    assert (checks["channel bad"]["ok"], str(tmp_path / "missing") in checks["channel bad"]["detail"]) == (False, True)
+    assert (checks["channel pager"]["ok"], checks["channel pager"]["detail"]) == (True, "needs no secret")
+
+
+@pytest.mark.triton
 def test_check_sees_an_engine_go_wrong(site: Site, tmp_path: Path) -> None:
     site.feel(2, Mood.NAN)
     done = here("check", site.configure(tmp_path), "--json")

@@ -69,6 +69,10 @@ def test_commands_move_the_route_and_say_what_came_of_it(site: Site, run: Start,
     assert service.state() == "serving-safe"
     assert service.status()["models"][MODEL]["last"]["public"]["answered_by"] == f"{MODEL}/1"
 
+    probed = watchdog("probe", tmp_path / "watchdog.yaml", "--json")
+    assert probed.returncode == 0, "the public name is held against the engine that serves"
+    assert json.loads(probed.stdout)["expected"] == "safe"
+
     again = service.command("rollback", MODEL)
     assert again.returncode == 1
     assert f"{MODEL} is serving-safe: there is nothing to rollback" in again.stderr

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from watchdog.alerting import Resend
-from watchdog.settings import Duration
+from watchdog.settings import Duration, Secret
 from watchdog.transport import Remote
 
 
@@ -33,6 +33,11 @@ class ReceiverSettings(Remote):
     """The channel's name in metrics, logs and the journal."""
     timeout: Duration = 10.0
     """For one POST, from connecting to the answer."""
+
+    @property
+    def secrets_of_kind(self) -> tuple[Secret, ...]:
+        """Those of this kind alone, so that `check` can try them."""
+        return ()
 
     @property
     def resend(self) -> Resend:

@@ -21,6 +21,10 @@ class WebhookSettings(ReceiverSettings):
     signing_key: Secret
     """The key of the signature; read before every POST, so that it can be rotated."""
 
+    @property
+    def secrets_of_kind(self) -> tuple[Secret, ...]:
+        return (self.signing_key,)
+
 
 class WebhookChannel:
     """POSTs all notices as one JSON object.

@@ -22,7 +22,11 @@ def demo(
     the watchdog while ordinary traffic flows, makes the fault happen, and shows what follows.
     Needs `pip install 'inference-watchdog[demo]'`. Exits with 0 only if the outcome is the right one.
     """
-    from watchdog.demo import faults, stage  # noqa: PLC0415 - heavy
+    try:
+        from watchdog.demo import faults, stage  # noqa: PLC0415 - heavy
+    except ModuleNotFoundError as error:
+        install = "take a checkout's `make demo`, or pip install 'inference-watchdog[demo]'"
+        terminal.fail(terminal.UNREACHABLE, f"the demo needs {error.name}, which is not installed: {install}")
 
     if fault == "list":
         for one in faults.FAULTS.values():

@@ -115,7 +115,14 @@ def _pick(settings: "Config", name: str | None) -> "ModelSettings":
 async def _probe(
     settings: "Config", model: "ModelSettings", which: Which, wanted: str | None
 ) -> tuple["Assessment", dict[tuple[str, str], float]]:
-    from watchdog.assembly import load_baseline, load_inputs, make_prober, open_endpoints, surround  # noqa: PLC0415
+    from watchdog.assembly import (  # noqa: PLC0415 - heavy
+        ask_router,
+        load_baseline,
+        load_inputs,
+        make_prober,
+        open_endpoints,
+        surround,
+    )
     from watchdog.model.engine import Role  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
@@ -126,7 +133,9 @@ async def _probe(
             terminal.fail(terminal.WRONG_CALL, f"--canary {wanted}: there are {', '.join(c.id for c in canaries)}")
         around = surround(open_endpoints(settings, stack))
         prober = make_prober(model, inputs, load_baseline(model, inputs), around)
-        role = Role.SAFE if which is Which.SAFE else Role.FAST
+        serving = await ask_router(model) if which is Which.PUBLIC else None
+        role = serving.role if serving is not None and serving.role is not None else Role.FAST
+        role = Role.SAFE if which is Which.SAFE else role
         await prober.learn()
         assessment = await prober.probe(canary, role, public=which is Which.PUBLIC)
         latency, scores = prober.judge.limits()

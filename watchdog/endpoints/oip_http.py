@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class OipHttpSettings(ServerSettings):
-    kind: Literal["oip-http"] = "oip-http"
+    kind: Literal["oip-http"]
     binary: bool = False
     """Whether the server knows the binary tensor extension; without it a 512×512 image takes 5 MB of JSON."""
 

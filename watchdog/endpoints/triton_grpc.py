@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class TritonGrpcSettings(ServerSettings):
     """A restricted protocol's key is sent as the header ``triton-grpc-protocol-KEY``."""
 
-    kind: Literal["triton-grpc"] = "triton-grpc"
+    kind: Literal["triton-grpc"]
 
     @model_validator(mode="after")
     def _for_grpc(self) -> Self:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TritonHttpSettings(ServerSettings):
-    kind: Literal["triton-http"] = "triton-http"
+    kind: Literal["triton-http"]
 
 
 class TritonHttp:
