@@ -100,8 +100,8 @@ class Outcome:
     failed_round_trip_s: float | None = None
     """How long the first bad probe took."""
     round_trips_to_proof: float | None = None
-    """From the first bad answer to the proof, in canary round trips: the longer of the two, since
-    an engine that has become slow, or hangs, is confirmed at its own pace."""
+    """From the first bad answer to the proof, in round trips of a canary before the fault. An engine
+    that has become slow, or hangs, is confirmed at its own pace: hold that against the one above."""
     alert: str | None = None
     alert_seen_at_alertmanager: bool | None = None
     """None where no Alertmanager is installed."""

@@ -270,9 +270,8 @@ class Play:
         o.ordinary_requests = len(answers)
         o.ordinary_failures = sum(a.failed for a in answers)
         o.ordinary_wrong = sum(a.wrong for a in answers)
-        if o.proven_at is not None and o.detected_at is not None:
-            round_trip_s = max(o.canary_round_trip_s or 0.0, o.failed_round_trip_s or 0.0)
-            o.round_trips_to_proof = (o.proven_at - o.detected_at) / round_trip_s
+        if o.proven_at is not None and o.detected_at is not None and o.canary_round_trip_s:
+            o.round_trips_to_proof = (o.proven_at - o.detected_at) / o.canary_round_trip_s
 
     def _narrate(self, record: Record) -> None:
         """A line of the story for each record that a person wants to read."""
@@ -295,11 +294,11 @@ class Play:
 
     def _conclude(self) -> None:
         o = self._outcome
-        if o.injected_at and o.detected_at and o.proven_at:
+        if o.injected_at and o.detected_at and o.proven_at and o.canary_round_trip_s:
             self._say(
                 f"from the fault to the first bad probe {o.detected_at - o.injected_at:.2f} s; from there to the "
-                f"proven switch [bold]{(o.proven_at - o.detected_at) * 1e3:.0f} ms[/], "
-                f"or {o.round_trips_to_proof:.1f} canary round trips"
+                f"proven switch [bold]{(o.proven_at - o.detected_at) * 1e3:.0f} ms[/], or {o.round_trips_to_proof:.1f} "
+                f"round trips of a canary ({o.canary_round_trip_s * 1e3:.1f} ms)"
             )
         wrong = f", {o.ordinary_wrong} answered wrongly before the switch" if o.ordinary_wrong else ""
         self._say(f"{o.ordinary_requests} ordinary requests, [bold]{o.ordinary_failures} failed[/]{wrong}")
