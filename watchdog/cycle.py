@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import assert_never
@@ -24,6 +25,7 @@ from watchdog.prober import Prober
 from watchdog.settings import Duration, Settings
 
 _PROOF_PAUSE_S = 0.02
+_GOLDEN_SECTION = 0.618
 
 
 class ProbeSettings(Settings):
@@ -59,7 +61,7 @@ class Cycle:
         self.model = prober.target.model
         self.state = state
         self._prober = prober
-        self._canaries = tuple(canaries)
+        self._canaries = mixed(canaries)
         self._rotation: Iterator[int] = itertools.cycle(range(len(self._canaries)))
         self._router = router
         self._journal = journal
@@ -275,6 +277,18 @@ class Cycle:
     def _fail(self, error: Exception) -> None:
         self.state = self.state.resumed(self._clock())
         self._observe(CycleFailed(model=self.model, at=self._clock(), error=f"{type(error).__name__}: {error}"))
+
+
+def mixed(canaries: Sequence[Canary]) -> tuple[Canary, ...]:
+    """All of them, those that follow one another as different as a fixed order can make them.
+
+    A set lists one image's shapes together, and similar images beside one another. Steps of about
+    the golden section of the set's size, coprime to it, visit each once and keep likes apart.
+    """
+    count = len(canaries)
+    near = round(count * _GOLDEN_SECTION)
+    step = next((s for s in range(max(near, 1), count) if math.gcd(s, count) == 1), 1)
+    return tuple(canaries[i * step % count] for i in range(count))
 
 
 def _names(assessment: Assessment, reason: Reason) -> bool:

@@ -5,6 +5,8 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.core.builders import (
     CANARIES,
@@ -14,11 +16,13 @@ from tests.core.builders import (
     FakeJournal,
     Watch,
     World,
+    a_canary,
     a_watch,
 )
 from tests.core.virtual_time import EPOCH, in_virtual_time, now
 from watchdog.alerting import Resend
 from watchdog.assess import OutputKind, OutputSettings, ParityLimits
+from watchdog.cycle import mixed
 from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Role
 from watchdog.model.event import Command, CycleFailed, Diagnosed, Probed, Proved, RouteSeen, Switched
@@ -45,7 +49,7 @@ async def test_a_healthy_tick_is_one_probe_and_no_word_in_the_journal() -> None:
         await watch.cycle.tick()
     assert story(watch) == ["public"] * 7
     probed = [e.assessment.result.canary for e in watch.of(Probed)]
-    assert probed == ["c0", "c1", "c2", "c3", "c4", "c0", "c1"], "the canaries take turns"
+    assert probed == ["c0", "c3", "c1", "c4", "c2", "c0", "c3"], "the canaries take turns"
     assert watch.cycle.state == PolicyState(since=EPOCH)
 
 
@@ -87,7 +91,15 @@ async def test_the_burst_goes_to_both_engines_at_once_with_the_same_canaries() -
     burst = [line for line in watch.world.asked("infer") if line[1] in ("fast", "safe")]
     assert len({at for _, _, at, _ in burst}) == 1
     sent = {role: [round(mean, 2) for _, path, _, mean in burst if path == role] for role in ("fast", "safe")}
-    assert sent["fast"] == sent["safe"] == [0.6, 0.3, 0.8], "the one that failed first, then the next in turn"
+    assert sent["fast"] == sent["safe"] == [0.1, 0.8, 0.6], "the one that failed first, then the next in turn"
+
+
+@given(st.integers(min_value=1, max_value=200))
+def test_a_mixed_set_has_each_canary_once_and_its_likes_apart(count: int) -> None:
+    order = [int(canary.id) for canary in mixed([a_canary(str(i)) for i in range(count)])]
+    assert sorted(order) == list(range(count))
+    if count >= 8:
+        assert all(abs(a - b) > 1 for a, b in itertools.pairwise(order)), "an image's shapes are listed together"
 
 
 @in_virtual_time
