@@ -62,6 +62,7 @@ class Cycle:
         self.state = state
         self._prober = prober
         self._canaries = mixed(canaries)
+        self._lightest = sorted(self._canaries, key=lambda c: sum(array.nbytes for array in c.inputs.values()))
         self._rotation: Iterator[int] = itertools.cycle(range(len(self._canaries)))
         self._router = router
         self._journal = journal
@@ -247,7 +248,7 @@ class Cycle:
     async def _prove_public(self, to: Role) -> tuple[bool, str]:
         """Whether the public name answers rightly with `to`, and who says so."""
         give_up_at = self._clock() + self._probe.proof_within
-        canaries = self._canaries[: self._probe.proof_canaries]
+        canaries = self._lightest[: self._probe.proof_canaries]
         while True:
             answers = await asyncio.gather(*(self._prober.probe(c, to, public=True) for c in canaries))
             if all(a.verdict in (Verdict.HEALTHY, Verdict.SUSPECT) for a in answers):
