@@ -35,13 +35,13 @@ class StartError(RuntimeError):
 class Watchdog:
     """What runs: it can be asked, commanded and reloaded. Implements the API's `Service`."""
 
-    def __init__(self, path: Path, settings: Config, journal: Journal, extra: Sequence[Observer] = ()) -> None:
+    def __init__(self, path: Path, settings: Config, journal: Journal) -> None:
         self._path = path
         self._settings = settings
         self._journal = journal
         self._metrics = Metrics()
         self._board = Board(time.time())
-        self._observers: tuple[Observer, ...] = (self._metrics, self._board, log_event, *extra)
+        self._observers: tuple[Observer, ...] = (self._metrics, self._board, log_event)
         self._watching: Watching | None = None
         self._reloading = asyncio.Lock()
 
@@ -144,13 +144,12 @@ class Watchdog:
                 self._metrics.observer_failed()
 
 
-async def run(path: Path, announce: Callable[[str], None], extra: Sequence[Observer] = ()) -> None:
+async def run(path: Path, announce: Callable[[str], None]) -> None:
     """Run the service until SIGTERM or SIGINT; SIGHUP reloads.
 
     Args:
         path: the configuration file.
         announce: told the base URL once the server listens.
-        extra: more observers, such as the demo's.
 
     Raises:
         ConfigError, StartError: it can't start; nothing is left behind.
@@ -163,7 +162,7 @@ async def run(path: Path, announce: Callable[[str], None], extra: Sequence[Obser
         except OSError as error:
             raise StartError(str(error)) from error
         stack.push_async_callback(journal.close)
-        watchdog = Watchdog(path, settings, journal, extra)
+        watchdog = Watchdog(path, settings, journal)
         stop = _on_signals(watchdog)
         try:
             runner, url = await serve(create(watchdog), *settings.api.address)

@@ -3,6 +3,7 @@
 Shared by the running service and by the commands that work on one part of it.
 """
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -79,16 +80,15 @@ def load_baseline(model: ModelSettings, inputs: Inputs) -> Baseline:
         raise AssemblyError([f"{model.name}: {error}"]) from error
     differs = match.against_inputs(baseline, model.name, inputs.canaries.canaries, inputs.recipe_sha256)
     differs += match.against_versions(baseline, {role: model.engine(role) for role in Role})
-    return _refuse(model, baseline, differs)
+    _refuse(model, differs)
+    return baseline
 
 
 async def ask_engines(model: ModelSettings, endpoints: Mapping[str, Endpoint]) -> dict[Role, Description | Fault]:
     """What the servers say of both engines, or why they don't."""
-    said: dict[Role, Description | Fault] = {}
-    for role in Role:
-        address = model.engine(role).address
-        said[role] = await endpoints[address.endpoint].describe(address, model.probe.deadline)
-    return said
+    addresses = [model.engine(role).address for role in Role]
+    said = await asyncio.gather(*(endpoints[a.endpoint].describe(a, model.probe.deadline) for a in addresses))
+    return dict(zip(Role, said, strict=True))
 
 
 async def ask_router(model: ModelSettings) -> Observed | None:
@@ -102,17 +102,18 @@ async def ask_router(model: ModelSettings) -> Observed | None:
         await router.close()
 
 
-def refuse_other_engine(model: ModelSettings, baseline: Baseline, said: Mapping[Role, Description | Fault]) -> Baseline:
+def refuse_other_engine(model: ModelSettings, baseline: Baseline, said: Mapping[Role, Description | Fault]) -> None:
     """Hold a baseline against what the safe engine's server says; one that says nothing contradicts nothing.
 
     Raises:
         AssemblyError: the baseline was captured from another engine.
     """
     safe = said[Role.SAFE]
-    return baseline if isinstance(safe, Fault) else _refuse(model, baseline, match.against_tag(baseline, safe))
+    if not isinstance(safe, Fault):
+        _refuse(model, match.against_tag(baseline, safe))
 
 
-def _refuse(model: ModelSettings, baseline: Baseline, differs: list[str]) -> Baseline:
+def _refuse(model: ModelSettings, differs: list[str]) -> None:
     if differs:
         raise AssemblyError(
             [
@@ -121,7 +122,6 @@ def _refuse(model: ModelSettings, baseline: Baseline, differs: list[str]) -> Bas
                 "  capture it again with `watchdog baseline CONFIG` once the change is meant",
             ]
         )
-    return baseline
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
