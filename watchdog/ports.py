@@ -15,10 +15,14 @@ from watchdog.model.event import (
     CycleFailed,
     Delivered,
     Diagnosed,
+    Ignored,
+    Learning,
     Noticed,
     Probed,
     Proved,
     RouteSeen,
+    Scored,
+    Suspected,
     Switched,
 )
 from watchdog.model.fault import Fault
@@ -81,6 +85,32 @@ class Journal(Protocol):
     async def close(self) -> None: ...
 
 
+class Evidence(Protocol):
+    """Bytes by name that outlive the process, such as what a detector has learnt."""
+
+    async def save(self, name: str, data: bytes) -> None:
+        """Keep `data`, whole or not at all, instead of what `name` had.
+
+        Raises:
+            OSError: it could not be made durable; what `name` had is still there.
+        """
+
+    async def load(self, name: str) -> bytes | None:
+        """What was saved last; None where there is nothing.
+
+        Raises:
+            OSError: it can't be read now; it may be there.
+            ValueError: it is damaged, for good.
+        """
+
+    async def drop(self, name: str) -> None:
+        """Forget `name`, which need not exist.
+
+        Raises:
+            OSError: it may still be there.
+        """
+
+
 Event = (
     Probed
     | Diagnosed
@@ -92,6 +122,10 @@ Event = (
     | Delivered
     | CycleFailed
     | Baselined
+    | Scored
+    | Suspected
+    | Learning
+    | Ignored
     | Decision
 )
 

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from watchdog.api.server import create, serve
-from watchdog.api.service import NoSuchModelError, ReloadError
+from watchdog.api.service import Intake, NoSuchModelError, ReloadError
 from watchdog.model.event import Command
 
 TOKEN = "s3cret-é"
@@ -49,6 +49,9 @@ class FakeService:
             raise self.fails
         self.commands.append((model, command, actor, why))
         return [{"trigger": command, "detail": actor}]
+
+    def intake(self, model: str, *, served: bool = False) -> Intake:
+        raise NoSuchModelError(f"no model {model!r} is watched")
 
     def token(self) -> str | None:
         if isinstance(self.the_token, Exception):

@@ -1,5 +1,6 @@
 """The routes, on aiohttp."""
 
+import functools
 import hmac
 import json
 from collections.abc import Awaitable, Callable
@@ -7,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from watchdog.api import intake
 from watchdog.api.service import NoSuchModelError, ReloadError, Service
 from watchdog.model.event import Command
 
@@ -28,6 +30,7 @@ def create(service: Service) -> web.Application:
             web.post("/-/reload", api.reload),
             web.put("/-/reload", api.reload),
             web.get("/api/v1/status", api.status),
+            *intake.routes(service, functools.partial(api.authorise, open_without_token=True)),
             web.post("/api/v1/models/{model}/{command}", api.command),
         ]
     )
@@ -71,7 +74,7 @@ class _Api:
         return _json(self._service.status())
 
     async def reload(self, request: web.Request) -> web.Response:
-        self._authorise(request)
+        self.authorise(request)
         try:
             await self._service.reload()
         except ReloadError as error:
@@ -79,7 +82,7 @@ class _Api:
         return _json({"reloaded": True})
 
     async def command(self, request: web.Request) -> web.Response:
-        self._authorise(request)
+        self.authorise(request)
         try:
             command = Command(request.match_info["command"])
         except ValueError:
@@ -93,11 +96,14 @@ class _Api:
             return _problem(503, f"nothing was done, because the journal can't record it: {error}")
         return _json({"decisions": list(decisions)})
 
-    def _authorise(self, request: web.Request) -> None:
+    def authorise(self, request: web.Request, *, open_without_token: bool = False) -> None:
+        """Raises the answer to a request without the token; where none is configured, to every one that needs it."""
         try:
             wanted = self._service.token()
         except ValueError as error:
             raise web.HTTPServiceUnavailable(text=str(error)) from error
+        if wanted is None and open_without_token:
+            return
         if wanted is None:
             raise web.HTTPForbidden(text="commands are off: set api.token.file in the configuration")
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from watchdog.model.event import Command
+from watchdog.live.shadow import Read
+from watchdog.live.studies import Slice
+from watchdog.model.event import Command, Source
+from watchdog.model.observation import Pair
 
 
 class NoSuchModelError(LookupError):
@@ -12,6 +15,27 @@ class NoSuchModelError(LookupError):
 
 class ReloadError(ValueError):
     """The new configuration can't be used; the old one goes on."""
+
+
+class Intake(Protocol):
+    """Where one model's live answers go; `watchdog.live.Feed` is one."""
+
+    @property
+    def readings(self) -> Sequence[str]:
+        """All that the model has."""
+
+    @property
+    def sources(self) -> frozenset[Source]:
+        """What may be handed over, by the configuration: LIVE to `observe`, SHADOW to the others."""
+
+    async def observe(self, slices: Sequence[Slice]) -> None:
+        """Answers to patients' images."""
+
+    async def compare(self, pairs: Sequence[Pair]) -> None:
+        """Both engines' answers to the same inputs."""
+
+    async def mirror(self, read: Read) -> bool:
+        """Whether a mirrored request was taken; `read` is called only then, and its errors pass through."""
 
 
 class Service(Protocol):
@@ -36,6 +60,17 @@ class Service(Protocol):
         Raises:
             NoSuchModelError: the model is not watched.
             OSError: the journal can't record the command, so nothing was done.
+        """
+
+    def intake(self, model: str, *, served: bool = False) -> Intake:
+        """Where a model's live answers go.
+
+        Args:
+            model: the watched model's name.
+            served: whether `model` may also be the name that its server has for ordinary traffic.
+
+        Raises:
+            NoSuchModelError: the model is not watched.
         """
 
     def token(self) -> str | None:

@@ -8,6 +8,7 @@ from watchdog.model.diagnosis import Diagnosis
 from watchdog.model.engine import Role
 from watchdog.model.notice import Delivery, Notice
 from watchdog.model.route import Applied, Observed
+from watchdog.model.score import Score
 from watchdog.model.verdict import Assessment
 
 
@@ -122,3 +123,63 @@ class Baselined:
     """(engine, shape profile) → seconds."""
     score_limits: Mapping[tuple[str, str], float]
     """(output, measure) → the limit of that score."""
+
+
+class Source(StrEnum):
+    """Where the numbers come from that a detector watches."""
+
+    CANARY = "canary"
+    """Canaries' answers, held against their golden ones."""
+    LIVE = "live"
+    """Answers to patients' images."""
+    SHADOW = "shadow"
+    """Differences between the two engines' answers to the same patient's image."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scored:
+    """A detector's newest score: of a batch of observations the last one, and each one that alarms."""
+
+    model: str
+    at: float
+    source: Source
+    reading: str
+    score: Score
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Suspected:
+    """Answers to patients' images are not what they were: canaries must show whose fault that is."""
+
+    model: str
+    at: float
+    source: Source
+    reading: str
+    score: Score
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Learning:
+    """A reference grows: nothing is watched in this reading yet."""
+
+    model: str
+    at: float
+    source: Source
+    reading: str
+    have: int
+    want: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ignored:
+    """Observations, or what had been learnt of them, that were not used."""
+
+    model: str
+    at: float
+    source: Source
+    reading: str
+    """Empty where it is about all of them."""
+    condition: str
+    """Why, as one of a few fixed names, such as ``non-finite`` or ``another-engine``."""
+    count: int
+    """How many by this event alone."""
