@@ -17,6 +17,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from bench.ground import Case
 from watchdog import config
 from watchdog.cycle import Cycle
+from watchdog.evidence.files import FileEvidence
 from watchdog.journal.sqlite import SqliteJournal
 from watchdog.model.canary import Canary
 from watchdog.ports import Event
@@ -109,7 +110,8 @@ async def _cycle(path: Path, board: Board, stack: AsyncExitStack) -> Cycle:
     settings.state.mkdir()
     journal = await SqliteJournal.open(settings.state / "journal.sqlite")
     stack.push_async_callback(journal.close)
-    watching = await assemble(settings, journal, observe, time.time)
+    evidence = FileEvidence(settings.state / "evidence")
+    watching = await assemble(settings, journal, evidence, observe, time.time)
     stack.push_async_callback(watching.close)
     (one,) = watching.cycles.values()
     return one

@@ -15,6 +15,9 @@ from watchdog.policy.states import State
 REASSERTED_FOR_S = 900.0
 """How long a route that was found moved and put back goes on being told."""
 
+DRIFTED_FOR_S = 3600.0
+"""How long a drift of the data goes on being told, unless it is seen again."""
+
 _BY_CONCLUSION = {
     "engine-fault": ("WatchdogEngineFault", Severity.CRITICAL, "is wrong and still serves"),
     "both-wrong": ("WatchdogBothEnginesWrong", Severity.CRITICAL, "is wrong on both engines"),
@@ -45,6 +48,9 @@ def conditions(model: str, state: PolicyState, now: float) -> tuple[Condition, .
         found.append(
             _condition("WatchdogRouteReasserted", Severity.WARNING, model, "had its route moved back", state.reasserted)
         )
+    if state.drifted is not None and now - state.drifted.since < DRIFTED_FOR_S:
+        says = "answers patients' images otherwise than it did, and both engines are right"
+        found.append(_condition("WatchdogDataDrift", Severity.WARNING, model, says, state.drifted))
     if state.state is State.LOCKED:
         spent = Trouble(
             reason="over-budget",

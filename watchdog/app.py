@@ -16,7 +16,9 @@ from watchdog.api.server import create, serve
 from watchdog.api.service import NoSuchModelError, ReloadError
 from watchdog.assembly import AssemblyError
 from watchdog.config import Config, ConfigError
+from watchdog.evidence.files import FileEvidence
 from watchdog.journal.sqlite import SqliteJournal
+from watchdog.live import Feed
 from watchdog.model.event import Command, CycleFailed
 from watchdog.model.journal import Entry, EntryKind
 from watchdog.ports import Event, Journal, Observer
@@ -39,6 +41,7 @@ class Watchdog:
         self._path = path
         self._settings = settings
         self._journal = journal
+        self._evidence = FileEvidence(settings.state / "evidence")
         self._metrics = Metrics()
         self._board = Board(time.time())
         self._observers: tuple[Observer, ...] = (self._metrics, self._board, log_event)
@@ -50,14 +53,25 @@ class Watchdog:
 
     def status(self) -> dict[str, Any]:
         conditions = self._watching.notifier.conditions() if self._watching else ()
+        document = self._board.document(time.time())
+        for name, feed in (self._watching.feeds if self._watching else {}).items():
+            document["models"].setdefault(name, {})["live"] = feed.status()
         return {
             "version": __version__,
-            **self._board.document(time.time()),
+            **document,
             "alerts": [
                 {"alert": c.name, "severity": c.severity, "labels": dict(c.labels), "summary": c.summary}
                 for c in conditions
             ],
         }
+
+    def intake(self, model: str, *, served: bool = False) -> Feed:
+        feeds = self._watching.feeds if self._watching else {}
+        names = {m.public_address.model: m.name for m in self._settings.models} if served else {}
+        name = model if model in feeds else names.get(model, model)
+        if name not in feeds:
+            raise NoSuchModelError(f"no model {model!r} is watched; there are: {', '.join(feeds) or 'none yet'}")
+        return feeds[name]
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         return self._metrics.render(accept)
@@ -89,7 +103,8 @@ class Watchdog:
             AssemblyError: something that the configuration names can't be used.
             OSError: the journal can't be read.
         """
-        self._watching = await assemble(self._settings, self._journal, self._observe, time.time)
+        self._watching = await assemble(self._settings, self._journal, self._evidence, self._observe, time.time)
+        await self._watching.evidence.recall()
         self._know_states(self._watching)
         self._watching.go()
 
@@ -101,7 +116,7 @@ class Watchdog:
                 settings = config.read(self._path)
                 if (settings.api.listen, settings.state) != (self._settings.api.listen, self._settings.state):
                     raise ReloadError("api.listen and state change only with a restart")
-                fresh = await assemble(settings, self._journal, self._observe, time.time)
+                fresh = await assemble(settings, self._journal, self._evidence, self._observe, time.time)
             except (ConfigError, AssemblyError, OSError) as error:
                 raise ReloadError(str(error)) from error
             await self._replace(self._watching, fresh)
@@ -118,6 +133,7 @@ class Watchdog:
 
     async def _replace(self, old: Watching, fresh: Watching) -> None:
         await old.drain()
+        await fresh.evidence.recall()
         for name, cycle in old.cycles.items():
             if name in fresh.cycles:
                 fresh.cycles[name].state = cycle.state

@@ -18,6 +18,7 @@ from watchdog.model.baseline import Baseline, Golden
 from watchdog.model.canary import Canary
 from watchdog.model.engine import Engine, Role
 from watchdog.model.probe import ProbeResult
+from watchdog.model.score import Alarm, Score
 from watchdog.model.tensor import Array, dtype_name
 from watchdog.model.verdict import Assessment, Confidence, Finding, Reason, Verdict
 from watchdog.settings import Duration, Settings
@@ -266,6 +267,28 @@ _UNREADABLE = frozenset({Reason.NON_FINITE, Reason.MISSING_OUTPUT, Reason.WRONG_
 """After these an output's numbers mean nothing."""
 
 _ORDER = (Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.SUSPECT)
+
+
+def drifted(score: Score, measure: str) -> Finding | None:
+    """A sequential detector's alarm as a finding; None while its evidence is below its threshold."""
+    if score.alarm is None or not score.statistic >= score.threshold:
+        return None
+    ago, odds = score.alarm.observations_ago, score.statistic / score.threshold
+    since = f"since {ago} observations ago" if ago > 1 else "at this observation"
+    detail = f"{score.alarm.sentence}, {since} (evidence {odds:.3g} × the threshold)"
+    return _failed(Reason.DRIFT, detail, score=score.statistic, limit=score.threshold, measure=measure)
+
+
+BURST_LIMIT = 1000.0
+"""Evidence of a few answers together: while an engine is as it was, it is reached once in 1,000 bursts."""
+
+
+def drifted_burst(evidence: float, alarm: Alarm) -> Finding | None:
+    """A burst's evidence as a finding; None where it is below the limit."""
+    if not evidence >= BURST_LIMIT:
+        return None
+    detail = f"{alarm.sentence} (evidence {evidence:.3g}, limit {BURST_LIMIT:g})"
+    return _failed(Reason.DRIFT, detail, score=evidence, limit=BURST_LIMIT, measure="burst")
 
 
 def _verdict(findings: Sequence[Finding]) -> Verdict:

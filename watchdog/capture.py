@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from watchdog.assess import LARGER_IS_BETTER, Judge, parity_scores
+from watchdog.canary_drift import residuals
 from watchdog.drift.parity import max_abs
 from watchdog.model.baseline import Baseline, EngineReference, Golden, Latency
 from watchdog.model.canary import Canary
@@ -70,6 +71,7 @@ async def capture(
                 tag=described[role].tag,
                 latency=_latency(answers[role]),
                 parity=parity[role],
+                residuals=residuals(prober.judge.settings, answers[role], golden),
             )
             for role in Role
         },

@@ -16,10 +16,14 @@ from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import WithDefaultSchema
 
 from watchdog.assess import AssessSettings
+from watchdog.canary_drift import CanaryDriftSettings
 from watchdog.channels import ChannelSettings
 from watchdog.cycle import ProbeSettings
+from watchdog.drift.promise import parse
 from watchdog.endpoints import EndpointSettings
+from watchdog.live import LiveSettings, ShadowSettings
 from watchdog.model.engine import Address, Engine, Role
+from watchdog.model.score import Promise
 from watchdog.policy.decide import Allowed, PolicySettings
 from watchdog.routers import RouterSettings
 from watchdog.settings import BareNumber, FieldError, LocalPath, Secret, Settings, complaint, place, spell
@@ -77,6 +81,19 @@ class CanarySettings(Settings):
     """Identifying attributes that may stay, each by its DICOM keyword."""
 
 
+class DriftSettings(Settings):
+    """Small, lasting changes, found by sequential detectors that promise how rarely they are wrong."""
+
+    canary: CanaryDriftSettings | None = CanaryDriftSettings()
+    """Canaries' answers; null turns it off."""
+    live: LiveSettings | None = None
+    """Answers to patients' images, as a gateway reports them."""
+    shadow: ShadowSettings | None = None
+    """Mirrored requests, sent to both engines."""
+    record: bool = False
+    """Whether observations go into the journal, for ``watchdog replay``: numbers, and nothing of a patient."""
+
+
 class ModelSettings(AssessSettings):
     """One watched model."""
 
@@ -90,6 +107,7 @@ class ModelSettings(AssessSettings):
     """The folder that ``watchdog baseline`` writes."""
     probe: ProbeSettings = ProbeSettings()
     policy: PolicySettings = PolicySettings()
+    drift: DriftSettings = DriftSettings()
     router: RouterSettings | None = None
 
     def engine(self, role: Role) -> Engine:
@@ -108,8 +126,17 @@ class ModelSettings(AssessSettings):
         yield ("engines", "safe", "endpoint"), self.engines.safe.endpoint
         yield ("public", "endpoint"), self.public.endpoint
 
+    def canary_promise(self) -> Promise | None:
+        """What the canaries' detector promises, at this model's cadence; None where it is off."""
+        canary = self.drift.canary
+        return None if canary is None else parse(canary.false_alarms, rate_per_s=1 / self.probe.every)
+
     @model_validator(mode="after")
     def _coherent(self) -> Self:
+        try:
+            self.canary_promise()
+        except ValueError as error:
+            raise FieldError(["drift", "canary", "false_alarms"], str(error)) from error
         if self.engine(Role.FAST).address == self.engine(Role.SAFE).address:
             raise FieldError(["engines"], "fast and safe are the same engine; give them different versions or models")
         for role in Role:

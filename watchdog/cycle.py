@@ -4,15 +4,28 @@ import asyncio
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import assert_never
 
 from pydantic import Field
 
+from watchdog.assess import drifted
+from watchdog.canary_drift import CanaryDrift, with_findings
 from watchdog.model.canary import Canary
 from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Role
-from watchdog.model.event import Command, Commanded, CycleFailed, Diagnosed, Probed, Proved, RouteSeen, Switched
+from watchdog.model.event import (
+    Command,
+    Commanded,
+    CycleFailed,
+    Diagnosed,
+    Probed,
+    Proved,
+    RouteSeen,
+    Scored,
+    Source,
+    Suspected,
+    Switched,
+)
 from watchdog.model.journal import Entry, EntryKind
 from watchdog.model.route import Applied
 from watchdog.model.verdict import Assessment, Reason, Verdict
@@ -25,6 +38,8 @@ from watchdog.prober import Prober
 from watchdog.settings import Duration, Settings
 
 _PROOF_PAUSE_S = 0.02
+_SUSPECT_AGAIN_S = 300.0
+"""A drift of patients' answers is looked into this often at most; the canaries go on all the while."""
 _GOLDEN_SECTION = 0.618
 
 
@@ -57,6 +72,8 @@ class Cycle:
         probe: ProbeSettings,
         policy: PolicySettings,
         state: PolicyState,
+        drift: CanaryDrift | None = None,
+        drift_burst: int = 6,
     ) -> None:
         self.model = prober.target.model
         self.state = state
@@ -70,6 +87,9 @@ class Cycle:
         self._clock = clock
         self._probe = probe
         self._policy = policy
+        self._drift = drift
+        self._drift_burst = drift_burst
+        self._suspected_at = -math.inf
         self._recent: dict[str, Assessment] = {}
         self._one_at_a_time = asyncio.Lock()
         self._closed = False
@@ -101,6 +121,24 @@ class Cycle:
                 await self._settle(seen)
             except Exception as error:  # noqa: BLE001 - as in `tick`
                 self._fail(error)
+
+    async def suspect(self, event: Suspected) -> None:
+        """Ask canaries about what was seen in answers to patients' images."""
+        async with self._one_at_a_time:
+            if self._closed:
+                return
+            try:
+                self._observe(event)
+                if self._is_worth_a_burst(event):
+                    self._suspected_at = event.at
+                    await self._settle(event)
+            except Exception as error:  # noqa: BLE001 - as in `tick`
+                self._fail(error)
+
+    def _is_worth_a_burst(self, event: Suspected) -> bool:
+        """A drift that lasts is seen again and again; and while the safe engine serves, the other harms nobody."""
+        recent = abs(event.at - self._suspected_at) < _SUSPECT_AGAIN_S
+        return not recent and (event.source is not Source.SHADOW or self.state.desired is Role.FAST)
 
     async def command(self, command: Command, actor: str, why: str) -> Sequence[Decision]:
         """What a person or a controller wants; all decisions that came of it.
@@ -153,14 +191,21 @@ class Cycle:
         self._recent[canary.id] = assessment
         found = self._prober.judge.collapse(self._recent.values())
         if found:
-            findings = tuple(sorted((*assessment.findings, *found), key=lambda f: f.reason.rank))
-            assessment = replace(assessment, verdict=Verdict.FAILED, findings=findings)
+            assessment = with_findings(assessment, found)
+        if self._drift is not None:
+            assessment, score = self._drift.take(assessment)
+            if score is not None:
+                role = str(self.state.desired)
+                self._observe(
+                    Scored(model=self.model, at=self._clock(), source=Source.CANARY, reading=role, score=score)
+                )
         return Probed(model=self.model, at=self._clock(), assessment=assessment)
 
     async def _diagnose(self, cause: Input | None) -> Diagnosed:
         """The same canaries to both engines: at once, but one by one where speed is in question."""
         first = cause.assessment if isinstance(cause, Probed) else None
-        canaries = self._burst(first)
+        suspected = cause if isinstance(cause, Suspected) else None
+        canaries = self._burst(first, thorough=suspected is not None)
         serving = self.state.desired
         moved = isinstance(cause, RouteSeen) or (first is not None and _names(first, Reason.WRONG_VERSION))
         trouble = self.state.trouble
@@ -176,6 +221,8 @@ class Cycle:
             serving_lane=lanes[0],
             other_lane=lanes[1],
             need=self._probe.confirm.need,
+            suspected=None if suspected is None else drifted(suspected.score, f"{suspected.source}"),
+            by_pairs=suspected is not None and suspected.source is Source.SHADOW,
         )
         self._recent.clear()
         diagnosed = Diagnosed(model=self.model, at=self._clock(), diagnosis=diagnosis)
@@ -195,13 +242,20 @@ class Cycle:
             answers = [await self._prober.probe(canary, role, public=False) for canary in canaries]
         else:
             answers = await asyncio.gather(*(self._prober.probe(canary, role, public=False) for canary in canaries))
-        return Lane(assessments=answers, over_set=self._prober.judge.collapse(answers), at_once=not one_by_one)
+        over_set = self._prober.judge.collapse(answers)
+        if self._drift is not None:
+            over_set += self._drift.over(role, answers)
+        return Lane(assessments=answers, over_set=over_set, at_once=not one_by_one)
 
-    def _burst(self, first: Assessment | None) -> Sequence[Canary]:
-        """The canary that failed, and the next ones of the rotation."""
-        wanted = min(self._probe.confirm.canaries, len(self._canaries))
+    def _burst(self, first: Assessment | None, *, thorough: bool = False) -> Sequence[Canary]:
+        """The canary that failed, and the next ones of the rotation: of the suspected group, if there is one."""
         failed = [c for c in self._canaries if first is not None and c.id == first.result.canary]
-        others = (self._canaries[next(self._rotation)] for _ in self._canaries)
+        others = [self._canaries[next(self._rotation)] for _ in self._canaries]
+        wanted = self._probe.confirm.canaries
+        if thorough or (first is not None and _names(first, Reason.DRIFT)):
+            wanted = max(wanted, self._drift_burst)
+            suspects = self._drift.suspects if self._drift is not None and first is not None else ()
+            others.sort(key=lambda c: c.id not in suspects)
         return [*failed, *(c for c in others if c not in failed)][:wanted]
 
     async def _prove_safe(self) -> Proved:

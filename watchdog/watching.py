@@ -21,19 +21,28 @@ from watchdog.assembly import (
     refuse_other_engine,
     surround,
 )
+from watchdog.canary_drift import CanaryDrift
+from watchdog.canary_evidence import CanaryEvidence
 from watchdog.channels import open_channel
 from watchdog.config import Config, ModelSettings
 from watchdog.cycle import Cycle
+from watchdog.feeding import open_feed
+from watchdog.live import Feed
 from watchdog.model.baseline import Baseline
-from watchdog.model.engine import Role
+from watchdog.model.engine import Description, Role
 from watchdog.model.event import Baselined
+from watchdog.model.fault import Fault
 from watchdog.model.journal import EntryKind
 from watchdog.notifier import Notifier
 from watchdog.policy.memory import PolicyState
-from watchdog.ports import Channel, Clock, Event, Journal, Observer, Router
+from watchdog.ports import Channel, Clock, Event, Evidence, Journal, Observer, Router
 from watchdog.routers import open_router
 
+Loaded = tuple[ModelSettings, Inputs, Baseline, Mapping[Role, Description | Fault]]
+"""A model, its canaries, its baseline, and what the servers say of its engines."""
+
 _LOOK_AT_ROUTE_S = 30.0
+_SAVE_EVIDENCE_S = 10.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,6 +52,9 @@ class Watching:
     config: Config
     cycles: Mapping[str, Cycle]
     notifier: Notifier
+    evidence: CanaryEvidence
+    feeds: Mapping[str, Feed]
+    """Where patients' answers go, by model."""
     scheduler: AsyncIOScheduler
     stack: AsyncExitStack
 
@@ -56,6 +68,9 @@ class Watching:
             self._every(cycle.tick, every, now + timedelta(seconds=phase))
             if model.router is not None:
                 self._every(cycle.look_at_route, _LOOK_AT_ROUTE_S, now + timedelta(seconds=phase + every / 2))
+        for feed in self.feeds.values():
+            feed.start()
+        self._every(self.evidence.save, _SAVE_EVIDENCE_S, now + timedelta(seconds=_SAVE_EVIDENCE_S))
         self.scheduler.start()
 
     def _every(self, job: object, seconds: float, first: datetime) -> None:
@@ -68,7 +83,9 @@ class Watching:
         """Begin nothing more, and let what is in flight finish; each part of it has a deadline."""
         if self.scheduler.running:
             self.scheduler.pause()
+        await asyncio.gather(*(feed.close() for feed in self.feeds.values()))
         await asyncio.gather(*(cycle.close() for cycle in self.cycles.values()))
+        await self.evidence.save()
 
     async def close(self) -> None:
         """Drop the cadence, and everything that was opened, in reverse order."""
@@ -78,7 +95,7 @@ class Watching:
         await self.stack.aclose()
 
 
-async def assemble(config: Config, journal: Journal, observe: Observer, clock: Clock) -> Watching:
+async def assemble(config: Config, journal: Journal, evidence: Evidence, observe: Observer, clock: Clock) -> Watching:
     """Build all that `config` names, or nothing.
 
     Raises:
@@ -93,10 +110,13 @@ async def assemble(config: Config, journal: Journal, observe: Observer, clock: C
 
         around = surround(open_endpoints(config, stack), tell)
         loaded = await _load(config, around)
-        cycles = {}
-        for model, inputs, baseline in loaded:
+        cycles, drifts, feeds = {}, {}, {}
+        for model, inputs, baseline, said in loaded:
             router = _router(model, stack)
             prober = make_prober(model, inputs, baseline, around)
+            promise = model.canary_promise()
+            if promise is not None:
+                drifts[model.name] = CanaryDrift(prober.judge, promise)
             cycles[model.name] = Cycle(
                 prober=prober,
                 canaries=inputs.canaries.canaries,
@@ -107,6 +127,11 @@ async def assemble(config: Config, journal: Journal, observe: Observer, clock: C
                 probe=model.probe,
                 policy=model.policy,
                 state=await last_state(journal, model.name, clock()),
+                drift=drifts.get(model.name),
+                drift_burst=model.drift.canary.burst if model.drift.canary else 0,
+            )
+            feeds[model.name] = open_feed(
+                model, said, cycles[model.name], prober=prober, journal=journal, evidence=evidence, around=around
             )
             latency, scores = prober.judge.limits()
             tell(
@@ -123,6 +148,8 @@ async def assemble(config: Config, journal: Journal, observe: Observer, clock: C
             config=config,
             cycles=cycles,
             notifier=notifier,
+            evidence=CanaryEvidence(drifts, evidence, observe, clock),
+            feeds=feeds,
             scheduler=AsyncIOScheduler(timezone=UTC),
             stack=stack.pop_all(),
         )
@@ -145,8 +172,8 @@ def _router(model: ModelSettings, stack: AsyncExitStack) -> Router | None:
     return router
 
 
-async def _load(config: Config, around: Surroundings) -> list[tuple[ModelSettings, Inputs, Baseline]]:
-    """Canaries and baselines of all models, or every problem that any of them has."""
+async def _load(config: Config, around: Surroundings) -> list[Loaded]:
+    """Canaries, baselines and engines of all models, or every problem that any of them has."""
     loaded: list[tuple[ModelSettings, Inputs, Baseline]] = []
     problems: list[str] = []
     for model in config.models:
@@ -163,7 +190,7 @@ async def _load(config: Config, around: Surroundings) -> list[tuple[ModelSetting
             problems += error.problems
     if problems:
         raise AssemblyError(problems)
-    return loaded
+    return [(*one, answers) for one, answers in zip(loaded, said, strict=True)]
 
 
 async def last_state(journal: Journal, model: str, now: float) -> PolicyState:

@@ -13,6 +13,7 @@ import numpy as np
 
 from tests.core.virtual_time import EPOCH, now
 from watchdog.assess import AssessSettings, Judge, LatencySettings, OutputKind, OutputSettings
+from watchdog.canary_drift import CanaryDrift, golden_logits
 from watchdog.cycle import Cycle, ProbeSettings
 from watchdog.model.baseline import Baseline, EngineReference, Golden, Latency
 from watchdog.model.canary import Canary
@@ -22,6 +23,7 @@ from watchdog.model.journal import Entry, EntryKind
 from watchdog.model.notice import Delivery, Notice
 from watchdog.model.probe import InferRequest, ProbeResult, Reply, Timing
 from watchdog.model.route import Applied, Observed
+from watchdog.model.score import Alarm, Promise, Score
 from watchdog.model.tensor import Array
 from watchdog.model.verdict import Assessment, Finding, Reason, Verdict
 from watchdog.policy.decide import Allowed, PolicySettings
@@ -83,6 +85,31 @@ def a_judge(canaries: Sequence[Canary] = CANARIES, *, baseline: bool = True, **m
     )
 
 
+def a_captured_judge(judge: Judge, repeats: int = 5) -> Judge:
+    """The same judge, whose baseline knows how both engines' answers vary by themselves."""
+    assert judge.baseline is not None
+    rng, right = np.random.default_rng(1), golden_logits(judge.settings, judge.baseline.golden)
+    engines = {
+        role: replace(
+            engine,
+            residuals={
+                canary: {reading: tuple(rng.normal(0.0, 2e-3, repeats).tolist()) for reading in readings}
+                for canary, readings in right.items()
+            },
+        )
+        for role, engine in judge.baseline.engines.items()
+    }
+    return replace(judge, baseline=replace(judge.baseline, engines=engines))
+
+
+def a_score(*, alarm: bool = True, **more: Any) -> Score:
+    """A detector's score; at its alarm, or well below it."""
+    promise = Promise(run_length=1e6)
+    said = Alarm(observations_ago=40, bet="scale-0.5", sentence="logits scaled by about 0.5") if alarm else None
+    given: dict[str, Any] = {"statistic": 2e6 if alarm else 3.0, "threshold": promise.threshold, "promise": promise}
+    return Score(**(given | {"observations": 500, "alarm": said} | more))
+
+
 def a_result(**more: Any) -> ProbeResult:
     given: dict[str, Any] = {
         "model": MODEL,
@@ -110,7 +137,8 @@ def assessed(*findings: Finding, verdict: Verdict | None = None, **more: Any) ->
 
 
 Behaviour = str
-"""``right``, ``zeros``, ``nan``, ``flat``, ``slow``, ``hang``, ``refuse``, ``impostor`` or ``raise``."""
+"""``right``, ``zeros``, ``nan``, ``flat``, ``shifted`` (logits by 0.3, within every limit),
+``slow``, ``hang``, ``refuse``, ``impostor`` or ``raise``."""
 
 
 @dataclass(kw_only=True)
@@ -193,6 +221,9 @@ def _spoilt(behaviour: Behaviour, right: Array) -> Array:
             return np.full_like(right, np.nan)
         case "flat":
             return np.full_like(right, 0.5)
+        case "shifted":
+            odds = 1.35 * right / (1 - right)
+            return np.asarray(odds / (1 + odds), dtype=right.dtype)
         case _:
             return right
 
@@ -310,6 +341,7 @@ def a_watch(
     canaries: Sequence[Canary] = CANARIES,
     per_day: int = 6,
     observe: Callable[[Event], None] = lambda _: None,
+    drift: bool = False,
     **judge: Any,
 ) -> Watch:
     world = world or World()
@@ -320,8 +352,11 @@ def a_watch(
         events.append(event)
         observe(event)
 
+    prober = a_prober(world, tell, **judge)
+    if drift:
+        prober.judge = a_captured_judge(prober.judge)
     cycle = Cycle(
-        prober=a_prober(world, tell, **judge),
+        prober=prober,
         canaries=canaries,
         router=router if routed else None,
         journal=journal,
@@ -330,5 +365,6 @@ def a_watch(
         probe=ProbeSettings(),
         policy=PolicySettings(action=action, max_switches_per_day=per_day),
         state=state or PolicyState(since=EPOCH),
+        drift=CanaryDrift(prober.judge, Promise(run_length=3e6)) if drift else None,
     )
     return Watch(world=world, router=router, journal=journal, cycle=cycle, events=events)

@@ -4,11 +4,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.core.builders import MODEL, a_finding, assessed
+from tests.core.builders import MODEL, a_finding, a_score, assessed
 from tests.core.virtual_time import EPOCH
 from watchdog.model.diagnosis import Conclusion, Diagnosis
 from watchdog.model.engine import Role
-from watchdog.model.event import Command, Commanded, Diagnosed, Probed, Proved, RouteSeen, Switched
+from watchdog.model.event import (
+    Command,
+    Commanded,
+    Diagnosed,
+    Probed,
+    Proved,
+    RouteSeen,
+    Source,
+    Suspected,
+    Switched,
+)
 from watchdog.model.route import Applied, Observed
 from watchdog.policy.decide import Allowed, Decision, Input, PolicySettings, step
 from watchdog.policy.memory import PolicyState
@@ -40,6 +50,9 @@ class Story:
     def probe(self, *, bad: bool = False) -> Decision:
         findings = (a_finding(),) if bad else ()
         return self.tell(Probed(model=MODEL, at=self.now, assessment=assessed(*findings)))
+
+    def suspect(self, source: Source = Source.LIVE) -> Decision:
+        return self.tell(Suspected(model=MODEL, at=self.now, source=source, reading="p", score=a_score()))
 
     def diagnosed(self, conclusion: Conclusion, serving: Role | None = None) -> Decision:
         return self.tell(

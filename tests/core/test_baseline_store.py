@@ -49,7 +49,7 @@ def test_what_was_written_comes_back(tmp_path: Path, dtype: Any) -> None:
 def test_the_manifest_is_for_people(tmp_path: Path) -> None:
     store.write(tmp_path / "b", a_baseline())
     manifest = json.loads((tmp_path / "b/manifest.json").read_text())
-    assert (manifest["format"], manifest["model"], manifest["engines"]["safe"]["version"]) == (1, "nodule", "2")
+    assert (manifest["format"], manifest["model"], manifest["engines"]["safe"]["version"]) == (2, "nodule", "2")
     assert manifest["engines"]["fast"]["latency"]["opt"]["median_s"] == 0.02
 
 
@@ -249,7 +249,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda m: m.update(format=2), r"manifest\.json: format: .*; capture the baseline again"),
+        (lambda m: m.update(format=1), r"manifest\.json: format: .*; capture the baseline again"),
         (lambda m: m.pop("model"), "model: is required"),
         (lambda m: m.update(extra=1), "extra: unknown key"),
         (lambda m: m.update(recipe_sha256="x"), "recipe_sha256: "),

@@ -17,6 +17,7 @@ from tests.core.builders import (
     Watch,
     World,
     a_canary,
+    a_score,
     a_watch,
 )
 from tests.core.virtual_time import EPOCH, in_virtual_time, now
@@ -25,7 +26,18 @@ from watchdog.assess import OutputKind, OutputSettings, ParityLimits
 from watchdog.cycle import mixed
 from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Role
-from watchdog.model.event import Command, CycleFailed, Diagnosed, Probed, Proved, RouteSeen, Switched
+from watchdog.model.event import (
+    Command,
+    CycleFailed,
+    Diagnosed,
+    Probed,
+    Proved,
+    RouteSeen,
+    Scored,
+    Source,
+    Suspected,
+    Switched,
+)
 from watchdog.model.journal import EntryKind
 from watchdog.model.probe import InferRequest
 from watchdog.model.route import Observed
@@ -525,3 +537,93 @@ async def test_verdicts_are_of_the_engine_that_should_serve() -> None:
     await watch.cycle.tick()
     (probed,) = watch.of(Probed)
     assert (probed.assessment.result.expected, probed.assessment.verdict) == (Role.SAFE, Verdict.HEALTHY)
+
+
+@in_virtual_time
+async def test_a_shift_that_breaks_no_limit_is_found_confirmed_and_moved_away_from() -> None:
+    watch = a_watch(World(fast="shifted"), drift=True)
+    for _ in range(2):
+        await watch.cycle.tick()
+    assert (watch.world.serving, watch.state()) == (Role.SAFE, State.SERVING_SAFE)
+    (diagnosed,) = watch.of(Diagnosed)
+    assert (diagnosed.diagnosis.conclusion, diagnosed.diagnosis.reason) == (Conclusion.ENGINE_FAULT, "drift")
+    assert "logits s" in diagnosed.diagnosis.detail
+    scored = watch.of(Scored)
+    assert {(s.source, s.reading) for s in scored} == {(Source.CANARY, "fast")}
+    assert scored[-1].score.alarm is not None
+    assert watch.cycle.state.cause is not None
+
+
+@in_virtual_time
+async def test_a_shift_of_both_engines_moves_nothing() -> None:
+    watch = a_watch(World(fast="shifted", safe="shifted"), drift=True)
+    for _ in range(2):
+        await watch.cycle.tick()
+    (diagnosed,) = watch.of(Diagnosed)
+    assert diagnosed.diagnosis.conclusion is Conclusion.BOTH_WRONG
+    assert (watch.world.serving, watch.state()) == (Role.FAST, State.DEGRADED)
+
+
+@in_virtual_time
+async def test_healthy_engines_give_no_evidence_against_themselves() -> None:
+    watch = a_watch(drift=True)
+    for _ in range(300):
+        await watch.cycle.tick()
+    assert watch.of(Diagnosed) == []
+    assert max(s.score.statistic for s in watch.of(Scored)) < 1e4
+
+
+def suspicion(source: Source = Source.LIVE) -> Suspected:
+    return Suspected(model=MODEL, at=now(), source=source, reading=OUTPUT, score=a_score())
+
+
+@in_virtual_time
+async def test_a_drift_of_patients_answers_that_canaries_do_not_confirm_is_told_and_moves_nothing() -> None:
+    watch = a_watch(drift=True)
+    await watch.cycle.suspect(suspicion())
+    (diagnosed,) = watch.of(Diagnosed)
+    assert diagnosed.diagnosis.conclusion is Conclusion.DATA_DRIFT
+    assert len(watch.world.asked("infer")) == 2 * len(CANARIES), "a thorough burst: every canary to both engines"
+    assert (watch.world.serving, watch.state()) == (Role.FAST, State.SERVING_FAST)
+    assert watch.cycle.state.drifted is not None
+    assert "logits scaled by about 0.5" in watch.cycle.state.drifted.detail
+    await watch.cycle.tick()
+    assert watch.state() is State.SERVING_FAST, "and the watch goes on"
+
+
+@in_virtual_time
+async def test_a_drift_of_patients_answers_that_canaries_confirm_moves_traffic() -> None:
+    watch = a_watch(World(fast="shifted"), drift=True)
+    await watch.cycle.suspect(suspicion())
+    assert (watch.world.serving, watch.state()) == (Role.SAFE, State.SERVING_SAFE)
+
+
+@in_virtual_time
+async def test_pairs_move_traffic_where_canaries_see_nothing_but_only_to_a_proven_engine() -> None:
+    watch = a_watch(drift=True)
+    await watch.cycle.suspect(suspicion(Source.SHADOW))
+    assert (watch.world.serving, watch.state()) == (Role.SAFE, State.SERVING_SAFE)
+    await asyncio.sleep(1000)
+    await watch.cycle.suspect(suspicion(Source.SHADOW))
+    assert len(watch.of(Diagnosed)) == 1, "while the safe engine serves, the other harms nobody"
+    unproven = a_watch(World(safe="zeros"), drift=True)
+    await unproven.cycle.suspect(suspicion(Source.SHADOW))
+    assert unproven.world.serving is Role.FAST
+
+
+@in_virtual_time
+async def test_a_drift_that_lasts_is_not_looked_into_without_end() -> None:
+    watch = a_watch(drift=True)
+    for _ in range(10):
+        await watch.cycle.suspect(suspicion())
+        await asyncio.sleep(100)
+    assert len(watch.of(Suspected)) == 10
+    assert len(watch.of(Diagnosed)) == 4
+
+
+@in_virtual_time
+async def test_a_closed_watch_looks_into_nothing() -> None:
+    watch = a_watch(drift=True)
+    await watch.cycle.close()
+    await watch.cycle.suspect(suspicion())
+    assert watch.events == []

@@ -134,3 +134,48 @@ def test_an_engine_is_blamed_only_when_it_is_bad_and_the_other_is_right(moved: b
             )
         if not serving.bad:
             assert got.conclusion is (C.ROUTE_MOVED if moved else C.TRANSIENT)
+
+
+SEEN = a_finding(Reason.DRIFT)
+
+
+@pytest.mark.parametrize(
+    ("serving", "other", "by_pairs", "expected"),
+    [
+        (FINE, FINE, False, C.DATA_DRIFT),
+        (FINE, FINE, True, C.ENGINE_FAULT),
+        (FINE, ALL_WRONG, False, C.DATA_DRIFT),
+        (FINE, ALL_WRONG, True, C.DATA_DRIFT),
+        (FINE, ALL_SILENT, True, C.DATA_DRIFT),
+        (ALL_WRONG, FINE, False, C.ENGINE_FAULT),
+        (ALL_WRONG, ALL_WRONG, False, C.BOTH_WRONG),
+        (ALL_SILENT, ALL_SILENT, True, C.SERVER_FAULT),
+    ],
+)
+def test_a_drift_of_patients_answers_is_an_engines_fault_only_if_canaries_or_pairs_say_so(
+    serving: Lane, other: Lane, by_pairs: bool, expected: C
+) -> None:
+    got = diagnose(
+        serving=Role.FAST,
+        first=None,
+        moved=False,
+        serving_lane=serving,
+        other_lane=other,
+        need=2,
+        suspected=SEEN,
+        by_pairs=by_pairs,
+    )
+    assert got.conclusion is expected
+    if serving is FINE:
+        assert (got.finding, got.reason) == (SEEN, "drift")
+        assert "drift was found" in got.detail
+
+
+def test_what_a_burst_shows_together_is_told_beside_the_headline() -> None:
+    drift = a_finding(Reason.DRIFT, detail="logits scaled by about 0.5")
+    got = conclude(replace(ALL_WRONG, over_set=(drift,)), FINE)
+    assert got.reason == "all-zero"
+    assert got.detail.endswith("all-zero was found; logits scaled by about 0.5")
+    alone = conclude(replace(FINE, over_set=(drift,)), FINE)
+    assert (alone.conclusion, alone.reason) == (C.ENGINE_FAULT, "drift")
+    assert alone.detail.count("logits scaled by about 0.5") == 1

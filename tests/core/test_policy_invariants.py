@@ -144,6 +144,7 @@ TROUBLES = st.none() | st.builds(Trouble, reason=st.text(), conclusion=st.text()
         trouble=TROUBLES,
         cause=TROUBLES,
         reasserted=TROUBLES,
+        drifted=TROUBLES,
         switches=st.lists(TIMES, max_size=5).map(tuple),
     )
 )
@@ -167,7 +168,7 @@ def test_a_damaged_memory_is_refused_or_understood_never_a_surprise(key: str, va
         PolicyState.from_json(data)
     except ValueError:
         return
-    assert not missing
+    assert not missing or key == "drifted", "journals of before know nothing of it"
 
 
 @pytest.mark.parametrize("data", [None, [], "x", {}, {"state": "asleep"}])

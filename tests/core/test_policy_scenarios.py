@@ -305,3 +305,29 @@ def test_trouble_is_the_same_by_reason_and_conclusion() -> None:
     assert trouble.same_as(Trouble(reason="parity", conclusion="engine-fault", detail="b", since=2))
     assert not trouble.same_as(Trouble(reason="latency", conclusion="engine-fault", detail="a", since=1))
     assert not trouble.same_as(None)
+
+
+def test_a_drift_of_the_data_is_remembered_and_moves_nothing() -> None:
+    story = Story()
+    decision = story.suspect()
+    assert (decision.reason, decision.action) == ("drift-suspected", Action.DIAGNOSE)
+    assert "logits scaled by about 0.5" in decision.detail
+    story.diagnosed(Conclusion.DATA_DRIFT)
+    assert (story.state.state, story.state.desired, story.state.trouble) == (State.SERVING_FAST, Role.FAST, None)
+    assert story.state.drifted is not None
+    assert story.state.drifted.conclusion == "data-drift"
+
+
+def test_a_drift_that_the_engine_is_guilty_of_moves_traffic() -> None:
+    story = Story()
+    story.suspect()
+    story.diagnosed(Conclusion.ENGINE_FAULT)
+    assert story.decisions[-1].action is Action.SWITCH_TO_SAFE
+
+
+def test_a_drift_is_looked_into_under_a_hold_and_moves_nothing() -> None:
+    story = Story()
+    story.command(Command.HOLD)
+    assert story.suspect().action is Action.DIAGNOSE
+    story.diagnosed(Conclusion.ENGINE_FAULT)
+    assert (story.state.state, story.decisions[-1].action) == (State.HELD, Action.NONE)

@@ -20,7 +20,7 @@ from watchdog.model.engine import Role
 from watchdog.model.tensor import DTYPES
 from watchdog.settings import Settings, complaints
 
-FORMAT = 1
+FORMAT = 2
 _MAX_BYTES = 4 * 2**30
 _MANIFEST, _ARRAYS = "manifest.json", "golden.npz"
 
@@ -39,10 +39,11 @@ class _EngineManifest(Settings):
     tag: str | None
     latency: dict[str, _LatencyManifest]
     parity: dict[str, float]
+    residuals: dict[str, dict[str, tuple[float, ...]]]
 
 
 class _Manifest(Settings):
-    format: Literal[1]
+    format: Literal[2]
     model: str
     created_at: str
     server: str
@@ -100,6 +101,7 @@ def _write_files(folder: Path, baseline: Baseline) -> None:
                 "tag": engine.tag,
                 "latency": {profile: asdict(latency) for profile, latency in engine.latency.items()},
                 "parity": dict(engine.parity),
+                "residuals": {canary: dict(readings) for canary, readings in engine.residuals.items()},
             }
             for role, engine in baseline.engines.items()
         },
@@ -154,6 +156,7 @@ def read(folder: Path) -> Baseline:
                 tag=e.tag,
                 latency={profile: Latency(**one.model_dump()) for profile, one in e.latency.items()},
                 parity=e.parity,
+                residuals=e.residuals,
             )
             for role, e in manifest.engines.items()
         },

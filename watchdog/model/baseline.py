@@ -34,6 +34,8 @@ class EngineReference:
     """By the recipe's shape profile: a batch of the largest size takes longer than the smallest."""
     parity: Mapping[str, float] = field(default_factory=dict)
     """``output.measure`` → the worst score against the golden answers over the canary set."""
+    residuals: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
+    """Canary → reading → this engine's logits less the golden one's, a number for each repeat."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,6 +22,8 @@ class Conclusion(StrEnum):
     """Both engines are right but slow: the server or its neighbours, not one engine."""
     SERVER_FAULT = "server-fault"
     """Neither engine answers, or a cache does: blind, and moving traffic would not help."""
+    DATA_DRIFT = "data-drift"
+    """Answers to patients' images changed, and both engines are right: the images changed."""
     ROUTE_MOVED = "route-moved"
     """The engine that should serve is right, but the public name is answered by another."""
 

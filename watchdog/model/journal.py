@@ -15,6 +15,8 @@ class EntryKind(StrEnum):
     OUTCOME = "outcome"
     COMMAND = "command"
     NOTICE = "notice"
+    SCORE = "score"
+    """One observation that was judged, kept for replay."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

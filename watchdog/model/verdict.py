@@ -32,6 +32,7 @@ class Reason(StrEnum):
     CONSTANT = "constant"
     COLLAPSE = "confidence-collapse"
     PARITY = "parity"
+    DRIFT = "drift"
     WRONG_VERSION = "wrong-version"
     LATENCY = "latency"
     CACHED = "cached"

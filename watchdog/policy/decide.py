@@ -8,7 +8,7 @@ from pydantic import Field
 
 from watchdog.model.diagnosis import Conclusion, Diagnosis
 from watchdog.model.engine import Role
-from watchdog.model.event import Commanded, Diagnosed, Probed, Proved, RouteSeen, Switched
+from watchdog.model.event import Commanded, Diagnosed, Probed, Proved, RouteSeen, Suspected, Switched
 from watchdog.model.verdict import Verdict
 from watchdog.policy.memory import PolicyState, Trouble
 from watchdog.policy.states import HOME, TABLE, Action, State, Trigger
@@ -51,7 +51,7 @@ class Decision:
         return self.before is not self.after.state or self.action is not Action.NONE
 
 
-Input = Probed | Diagnosed | Proved | RouteSeen | Switched | Commanded
+Input = Probed | Suspected | Diagnosed | Proved | RouteSeen | Switched | Commanded
 
 
 def step(state: PolicyState, event: Input, settings: PolicySettings) -> Decision:
@@ -79,6 +79,8 @@ def _trigger(state: PolicyState, event: Input, settings: PolicySettings) -> Trig
     match event:
         case Probed():
             return _probed(state, healthy=event.assessment.verdict is Verdict.HEALTHY)
+        case Suspected():
+            return Trigger.DRIFT_SUSPECTED
         case RouteSeen():
             moved = event.observed.known and event.observed.role is not state.desired
             return Trigger.PROBE_BAD if moved else Trigger.PROBE_HEALTHY  # that all is well, probes must show
@@ -106,6 +108,7 @@ def _probed(state: PolicyState, *, healthy: bool) -> Trigger:
 
 _WITHOUT_A_SWITCH = {
     Conclusion.TRANSIENT: Trigger.TRANSIENT,
+    Conclusion.DATA_DRIFT: Trigger.DATA_DRIFT,
     Conclusion.SERVER_FAULT: Trigger.SERVER_FAULT,
     Conclusion.BOTH_WRONG: Trigger.NO_TARGET,
     Conclusion.TARGET_UNPROVEN: Trigger.NO_TARGET,
@@ -140,6 +143,8 @@ def _remember(state: PolicyState, event: Input, trigger: Trigger, action: Action
     after = state
     if isinstance(event, Diagnosed):
         after = replace(after, trouble=_trouble(state, event.diagnosis, event.at))
+        if event.diagnosis.conclusion is Conclusion.DATA_DRIFT:
+            after = replace(after, drifted=_seen(event.diagnosis, event.at))
     elif isinstance(event, Switched):
         after = _switched(state, event, trigger)
     elif trigger is Trigger.RELEASE and trigger in TABLE[state.state]:
@@ -155,10 +160,14 @@ def _remember(state: PolicyState, event: Input, trigger: Trigger, action: Action
 
 
 def _trouble(state: PolicyState, diagnosis: Diagnosis, now: float) -> Trouble | None:
-    if diagnosis.conclusion is Conclusion.TRANSIENT:
+    if diagnosis.conclusion in (Conclusion.TRANSIENT, Conclusion.DATA_DRIFT):
         return None
-    new = Trouble(reason=diagnosis.reason, conclusion=str(diagnosis.conclusion), detail=diagnosis.detail, since=now)
+    new = _seen(diagnosis, now)
     return replace(new, since=state.trouble.since) if state.trouble and new.same_as(state.trouble) else new
+
+
+def _seen(diagnosis: Diagnosis, now: float) -> Trouble:
+    return Trouble(reason=diagnosis.reason, conclusion=str(diagnosis.conclusion), detail=diagnosis.detail, since=now)
 
 
 def _switched(state: PolicyState, event: Switched, trigger: Trigger) -> PolicyState:
@@ -183,6 +192,9 @@ def _named(event: Input, trigger: Trigger) -> tuple[str, str]:
         case Probed():
             worst = event.assessment.worst
             return (str(worst.reason), worst.detail) if worst else (str(trigger), "as it should be")
+        case Suspected():
+            said = event.score.alarm.sentence if event.score.alarm else "drift"
+            return str(trigger), f"{event.source} {event.reading}: {said}"
         case RouteSeen():
             return str(trigger), event.observed.detail
         case Diagnosed():

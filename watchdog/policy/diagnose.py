@@ -64,7 +64,15 @@ class Lane:
 
 
 def diagnose(
-    *, serving: Role, first: Assessment | None, moved: bool, serving_lane: Lane, other_lane: Lane, need: int
+    *,
+    serving: Role,
+    first: Assessment | None,
+    moved: bool,
+    serving_lane: Lane,
+    other_lane: Lane,
+    need: int,
+    suspected: Finding | None = None,
+    by_pairs: bool = False,
 ) -> Diagnosis:
     """Tell an engine's fault from the server's, the route's, the canary's and from chance.
 
@@ -75,9 +83,15 @@ def diagnose(
         serving_lane: answers of the serving engine, asked for by its own version.
         other_lane: answers of the other engine to the same canaries.
         need: how many bad answers confirm a fault that the first canary doesn't show again.
+        suspected: what was seen in answers to patients' images, if that started this.
+        by_pairs: whether it was seen by asking both engines about the same images, which shows an
+            engine's fault by itself; a stream alone can't tell a fault from other patients.
     """
     conclusion = _conclude(first, serving_lane, other_lane, need, moved=moved)
-    finding = _headline(first, serving_lane, moved=conclusion is Conclusion.ROUTE_MOVED)
+    if suspected is not None and conclusion is Conclusion.TRANSIENT:
+        proven = by_pairs and other_lane.right
+        conclusion = Conclusion.ENGINE_FAULT if proven else Conclusion.DATA_DRIFT
+    finding = _headline(first, serving_lane, moved=conclusion is Conclusion.ROUTE_MOVED) or suspected
     return Diagnosis(
         conclusion=conclusion,
         serving=serving,
@@ -129,9 +143,11 @@ def _headline(first: Assessment | None, serving: Lane, *, moved: bool) -> Findin
 
 
 def _sentence(conclusion: Conclusion, serving: Role, lane: Lane, other: Lane, finding: Finding | None) -> str:
+    drift = next((f for f in lane.over_set if f.reason is Reason.DRIFT and f is not finding), None)
     counts = f"canaries on {serving}: {_told(lane)}; on {serving.other}: {_told(other)}"
     what = f"; {finding.detail}" if finding and conclusion is not Conclusion.TRANSIENT else ""
-    return f"{_MEANING[conclusion].format(serving=serving, other=serving.other)} ({counts}){what}"
+    more = f"; {drift.detail}" if drift else ""
+    return f"{_MEANING[conclusion].format(serving=serving, other=serving.other)} ({counts}){what}{more}"
 
 
 def _told(lane: Lane) -> str:
@@ -143,6 +159,7 @@ def _told(lane: Lane) -> str:
 
 _MEANING = {
     Conclusion.TRANSIENT: "the {serving} engine is right",
+    Conclusion.DATA_DRIFT: "patients' answers changed while the engines are right: the images changed",
     Conclusion.ENGINE_FAULT: "the {serving} engine is at fault and the {other} engine is proven",
     Conclusion.BOTH_WRONG: "both engines are wrong: moving traffic would not help",
     Conclusion.TARGET_UNPROVEN: "the {serving} engine is at fault, but the {other} engine could not be proven",

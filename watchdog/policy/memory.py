@@ -42,6 +42,8 @@ class PolicyState:
     """Why the watchdog itself moved traffic to the safe engine; lasts until the return to fast."""
     reasserted: Trouble | None = None
     """The last time the route was found moved and put back."""
+    drifted: Trouble | None = None
+    """The last time that patients' answers had changed while both engines were right."""
     switches: tuple[float, ...] = ()
     """When switches were tried that no router has refused, in the last day."""
 
@@ -83,6 +85,7 @@ class PolicyState:
                 trouble=_trouble(data["trouble"]),
                 cause=_trouble(data["cause"]),
                 reasserted=_trouble(data["reasserted"]),
+                drifted=_trouble(data.get("drifted")),  # journals of before know nothing of it
                 switches=tuple(float(at) for at in data["switches"]),
             )
         except (KeyError, TypeError, OverflowError) as error:

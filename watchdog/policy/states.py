@@ -31,7 +31,10 @@ class Trigger(StrEnum):
     PROBE_RECOVERED = "probe-recovered"
     """A healthy probe while there is trouble: worth a fresh diagnosis."""
     PROBE_BAD = "probe-bad"
+    DRIFT_SUSPECTED = "drift-suspected"
+    """Answers to patients' images are not what they were."""
     TRANSIENT = "transient"
+    DATA_DRIFT = "data-drift"
     ENGINE_FAULT = "engine-fault"
     ROUTE_MOVED = "route-moved"
     NO_TARGET = "no-target"
@@ -70,18 +73,21 @@ TABLE: dict[State, dict[Trigger, tuple[State | None, Action]]] = {
     S.SERVING_FAST: {
         T.PROBE_RECOVERED:  (S.CONFIRMING, A.DIAGNOSE),
         T.PROBE_BAD:        (S.CONFIRMING, A.DIAGNOSE),
+        T.DRIFT_SUSPECTED:  (S.CONFIRMING, A.DIAGNOSE),
         T.ROLLBACK:         (S.PROVING, A.PROVE_SAFE),
         T.HOLD:             (S.HELD, A.NONE),
     },
     S.SERVING_SAFE: {
         T.PROBE_RECOVERED:  (S.CONFIRMING, A.DIAGNOSE),
         T.PROBE_BAD:        (S.CONFIRMING, A.DIAGNOSE),
+        T.DRIFT_SUSPECTED:  (S.CONFIRMING, A.DIAGNOSE),
         T.PROMOTE:          (S.SWITCHING, A.SWITCH_TO_FAST),
         T.OVER_BUDGET:      (S.LOCKED, A.NONE),
         T.HOLD:             (S.HELD, A.NONE),
     },
     S.CONFIRMING: {
         T.TRANSIENT:        (HOME, A.NONE),
+        T.DATA_DRIFT:       (HOME, A.NONE),
         T.ENGINE_FAULT:     (S.SWITCHING, A.SWITCH_TO_SAFE),
         T.ROUTE_MOVED:      (S.SWITCHING, A.REASSERT),
         T.NO_TARGET:        (S.DEGRADED, A.NONE),
@@ -113,11 +119,13 @@ TABLE: dict[State, dict[Trigger, tuple[State | None, Action]]] = {
     S.HELD: {
         T.PROBE_RECOVERED:  (S.HELD, A.DIAGNOSE),
         T.PROBE_BAD:        (S.HELD, A.DIAGNOSE),
+        T.DRIFT_SUSPECTED:  (S.HELD, A.DIAGNOSE),
         T.RELEASE:          (HOME, A.NONE),
     },
     S.LOCKED: {
         T.PROBE_RECOVERED:  (S.LOCKED, A.DIAGNOSE),
         T.PROBE_BAD:        (S.LOCKED, A.DIAGNOSE),
+        T.DRIFT_SUSPECTED:  (S.LOCKED, A.DIAGNOSE),
         T.HOLD:             (S.HELD, A.NONE),
         T.RELEASE:          (HOME, A.NONE),
     },

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from watchdog.model.event import Baselined, CycleFailed, Diagnosed, Probed, RouteSeen, Switched
+from watchdog.model.event import Baselined, CycleFailed, Diagnosed, Probed, RouteSeen, Scored, Switched
 from watchdog.model.fault import Fault
+from watchdog.model.score import Score
 from watchdog.model.verdict import Assessment, Finding, Verdict
 from watchdog.policy.decide import Decision
 from watchdog.policy.memory import PolicyState
@@ -50,6 +51,9 @@ class Board:
                     "known": o.known,
                     "detail": o.detail,
                 }
+            case Scored():
+                drift = self._model(event.model).setdefault("drift", {})
+                drift.setdefault(str(event.source), {})[event.reading] = score_json(event.score, event.at)
             case Baselined():
                 self._model(event.model)["baseline"] = {"canaries": event.canaries, "captured_at": event.captured_at}
             case CycleFailed():
@@ -85,6 +89,27 @@ class Board:
 
 def _json(model: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value.to_json() if isinstance(value, PolicyState) else value for key, value in model.items()}
+
+
+def score_json(score: Score, at: float) -> dict[str, Any]:
+    """A sequential detector's score, with what it promises, JSON-ready."""
+    return {
+        "at": at,
+        "evidence": finite(score.statistic),
+        "limit": score.threshold,
+        "promise": str(score.promise),
+        "promised_run_length": score.promise.run_length,
+        "observations": score.observations,
+        "unusable": score.unusable,
+        "alarm": None
+        if score.alarm is None
+        else {
+            "sentence": score.alarm.sentence,
+            "bet": score.alarm.bet,
+            "group": score.alarm.group,
+            "observations_ago": score.alarm.observations_ago,
+        },
+    }
 
 
 def assessment_json(assessment: Assessment) -> dict[str, Any]:

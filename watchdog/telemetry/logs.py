@@ -12,9 +12,13 @@ from watchdog.model.event import (
     CycleFailed,
     Delivered,
     Diagnosed,
+    Ignored,
+    Learning,
     Noticed,
     Probed,
     RouteSeen,
+    Scored,
+    Suspected,
     Switched,
 )
 from watchdog.model.verdict import Verdict
@@ -97,10 +101,43 @@ def log_event(event: Event) -> None:
             )
         case RouteSeen():
             log.debug("route", model=event.model, role=event.observed.role, detail=event.observed.detail)
+        case Scored() | Suspected() | Learning() | Ignored():
+            _drift(log, event)
         case CycleFailed():
             log.error("watchdog failure", model=event.model, error=event.error)
         case Baselined():
             log.info("watching", model=event.model, canaries=event.canaries, baseline=event.captured_at)
+        case _:
+            pass
+
+
+def _drift(log: Any, event: Scored | Suspected | Learning | Ignored) -> None:
+    match event:
+        case Scored() if event.score.alarm is not None:
+            log.warning(
+                "drift",
+                model=event.model,
+                at=event.at,
+                source=event.source,
+                reading=event.reading,
+                evidence=event.score.statistic,
+                limit=event.score.threshold,
+                observations_ago=event.score.alarm.observations_ago,
+                detail=event.score.alarm.sentence,
+            )
+        case Suspected():
+            log.info("drift suspected", model=event.model, source=event.source, reading=event.reading)
+        case Learning():
+            log.debug("learning", model=event.model, reading=event.reading, have=event.have, want=event.want)
+        case Ignored():
+            log.warning(
+                "ignored",
+                model=event.model,
+                source=event.source,
+                reading=event.reading,
+                condition=event.condition,
+                count=event.count,
+            )
         case _:
             pass
 

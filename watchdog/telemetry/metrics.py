@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from typing import assert_never
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as PLAIN
@@ -17,8 +18,12 @@ from watchdog.model.event import (
     CycleFailed,
     Delivered,
     Diagnosed,
+    Ignored,
+    Learning,
     Probed,
     RouteSeen,
+    Scored,
+    Source,
     Switched,
 )
 from watchdog.model.verdict import Reason, Verdict
@@ -104,6 +109,51 @@ class Metrics:
             ["model", "to", "outcome"],
             registry=r,
         )
+        self._evidence = Gauge(
+            "watchdog_drift_evidence",
+            "Evidence of a sequential detector that answers have changed: by engine for canaries, else by reading.",
+            ["model", "source", "reading"],
+            registry=r,
+        )
+        self._evidence_limit = Gauge(
+            "watchdog_drift_evidence_limit",
+            "Evidence at which a detector alarms.",
+            ["model", "source", "reading"],
+            registry=r,
+        )
+        self._run_length = Gauge(
+            "watchdog_drift_promised_run_length_observations",
+            "Mean observations to a false alarm, at least, by a detector's promise.",
+            ["model", "source", "reading"],
+            registry=r,
+        )
+        self._observations = Gauge(
+            "watchdog_drift_observations",
+            "Observations since a detector began afresh.",
+            ["model", "source", "reading"],
+            registry=r,
+        )
+        self._drift_alarms = Counter(
+            "watchdog_drift_alarms", "Alarms of sequential detectors.", ["model", "source", "reading"], registry=r
+        )
+        self._learnt = Gauge(
+            "watchdog_drift_reference_observations",
+            "Observations learnt for a reference that is not complete yet.",
+            ["model", "source", "reading"],
+            registry=r,
+        )
+        self._wanted = Gauge(
+            "watchdog_drift_reference_wanted_observations",
+            "Observations that a complete reference has.",
+            ["model", "source", "reading"],
+            registry=r,
+        )
+        self._ignored = Counter(
+            "watchdog_drift_ignored",
+            "Observations that were not used, by condition.",
+            ["model", "source", "reading", "condition"],
+            registry=r,
+        )
         self._healthy_at = Gauge(
             "watchdog_last_healthy_probe_timestamp_seconds",
             "When the public name last gave the right answer.",
@@ -154,6 +204,8 @@ class Metrics:
                     self._latency_limit.labels(event.model, role, profile).set(limit)
                 for (output, measure), limit in event.score_limits.items():
                     self._score_limit.labels(event.model, output, measure).set(limit)
+            case Scored() | Learning() | Ignored():
+                self._drift(event)
             case Delivered():
                 outcome = "delivered" if event.delivery.ok else "retried" if event.delivery.retry else "refused"
                 self._deliveries.labels(event.channel, outcome).inc(event.notices)
@@ -178,6 +230,29 @@ class Metrics:
             self._diagnoses.labels(model, conclusion)
         for to, outcome in itertools.product(Role, (_PROVEN, _UNPROVEN, _REFUSED)):
             self._switches.labels(model, to, outcome)
+
+    def _drift(self, event: Scored | Learning | Ignored) -> None:
+        match event:
+            case Scored():
+                self._scored(event)
+            case Learning():
+                at = (event.model, event.source, event.reading)
+                self._learnt.labels(*at).set(event.have)
+                self._wanted.labels(*at).set(event.want)
+            case Ignored():
+                self._ignored.labels(event.model, event.source, event.reading, event.condition).inc(event.count)
+            case _:
+                assert_never(event)
+
+    def _scored(self, event: Scored) -> None:
+        score, at = event.score, (event.model, event.source, event.reading)
+        self._evidence.labels(*at).set(score.statistic)
+        self._evidence_limit.labels(*at).set(score.threshold)
+        self._run_length.labels(*at).set(score.promise.run_length)
+        self._observations.labels(*at).set(score.observations)
+        self._drift_alarms.labels(*at).inc(score.alarm is not None)
+        if score.unusable is not None and event.source is Source.CANARY:  # the others tell by events of their own
+            self._ignored.labels(*at, score.unusable).inc()
 
     def _probed(self, event: Probed) -> None:
         assessment = event.assessment

@@ -1,0 +1,90 @@
+"""From a model's settings to what becomes of patients' answers: watched, compared, recorded, and looked into."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from watchdog.assembly import AssemblyError, Surroundings
+from watchdog.config import ModelSettings
+from watchdog.cycle import Cycle
+from watchdog.live import Answering, Feed, LiveWatch, Shadow, Subject
+from watchdog.live.watch import Record
+from watchdog.model.engine import Description, Role
+from watchdog.model.event import Scored, Source, Suspected
+from watchdog.model.fault import Fault
+from watchdog.model.journal import Entry, EntryKind
+from watchdog.policy.states import State
+from watchdog.ports import Clock, Evidence, Journal
+from watchdog.prober import Prober
+from watchdog.readings import names_of
+
+
+def open_feed(
+    model: ModelSettings,
+    said: Mapping[Role, Description | Fault],
+    cycle: Cycle,
+    *,
+    prober: Prober,
+    journal: Journal,
+    evidence: Evidence,
+    around: Surroundings,
+) -> Feed:
+    """Where one model's live answers go; an alarm makes the cycle ask its canaries.
+
+    Raises:
+        AssemblyError: the drift settings don't fit the model.
+    """
+    tags = {role: None if isinstance(answer, Fault) else answer.tag for role, answer in said.items()}
+    engines = {role: Answering.of(model.engine(role), tags[role]) for role in Role}
+    try:
+        watch = LiveWatch(
+            subject=Subject(model=model.name, engines=engines),
+            readings=names_of(model.outputs),
+            live=model.drift.live,
+            shadow=model.drift.shadow,
+            evidence=evidence,
+            observe=around.observe,
+            clock=around.clock,
+            healthy=lambda: cycle.state.state is State.SERVING_FAST and cycle.state.trouble is None,
+            on_alarm=_suspecting(cycle),
+            record=_recording(model.name, journal, around.clock) if model.drift.record else None,
+        )
+    except ValueError as error:
+        raise AssemblyError([f"{model.name}: drift: {error}"]) from error
+    return Feed(watch, _shadow(model, watch, prober, around))
+
+
+def _suspecting(cycle: Cycle) -> Callable[[Scored], None]:
+    under_way: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly
+
+    def suspect(scored: Scored) -> None:
+        event = Suspected(
+            model=scored.model, at=scored.at, source=scored.source, reading=scored.reading, score=scored.score
+        )
+        task = asyncio.get_running_loop().create_task(cycle.suspect(event))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+
+    return suspect
+
+
+def _recording(model: str, journal: Journal, clock: Clock) -> Record:
+    async def record(source: Source, reading: str, observations: Sequence[tuple[float, ...]]) -> None:
+        data = {"source": source, "reading": reading, "observations": [list(each) for each in observations]}
+        await journal.append(Entry(at=clock(), kind=EntryKind.SCORE, model=model, data=data))
+
+    return record
+
+
+def _shadow(model: ModelSettings, watch: LiveWatch, prober: Prober, around: Surroundings) -> Shadow | None:
+    if model.drift.shadow is None:
+        return None
+    return Shadow(
+        target=prober.target,
+        outputs=model.outputs,
+        batched=all(canary.batched for canary in prober.judge.canaries.values()),
+        settings=model.drift.shadow,
+        take=watch.take_pairs,
+        observe=around.observe,
+        clock=around.clock,
+        chance=around.seeds,
+    )
