@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from watchdog import __version__
-from watchdog.cli import canaries, demonstrate, look, remote, serve
+from watchdog.cli import canaries, demonstrate, look, remote, replay, serve
 
 app = typer.Typer(
     name="watchdog",
@@ -41,6 +41,7 @@ app.command()(serve.check)
 app.command()(serve.schema)
 app.command()(look.probe)
 app.command()(look.baseline)
+app.command()(replay.replay)
 app.command()(remote.status)
 app.command()(remote.rollback)
 app.command()(remote.promote)
