@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench requirements clean
+.PHONY: help setup demo test lint format bench bench-drift requirements clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
@@ -29,6 +29,9 @@ format: setup ## Let ruff mend what it can
 
 bench: setup ## Measure the cycle beside a bare client; writes bench/results/
 	@$(BIN)/python -m bench.cycle
+
+bench-drift: setup ## Measure drift detectors beside others and the oracle, and write docs/drift-benchmark.md (QUICK=1: a smoke run)
+	@$(BIN)/python -m bench.drift.run $(if $(QUICK),--quick,--report)
 
 requirements: setup ## Pin all dependencies anew (needs uv)
 	@UV_PYTHON_DOWNLOADS=never uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url \
