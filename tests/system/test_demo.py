@@ -22,6 +22,9 @@ FAULTS = (
     "wrong-version",
     "both-wrong",
     "server-down",
+    "temperature",
+    "one-vendor",
+    "other-patients",
     "none",
 )
 KEYS = {

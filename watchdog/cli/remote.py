@@ -169,5 +169,34 @@ def _picture(document: Any) -> Any:
             f"{now - model['healthy_at']:.0f} s ago" if model["healthy_at"] else "never",
             str(model["probes"]),
         )
+    drift = _drift(document["models"])
     alerts = [f"[bold red]{a['severity']}[/] {a['alert']}: {terminal.plain(a['summary'])}" for a in document["alerts"]]
-    return Group(table, *(["", *alerts] if alerts else []))
+    return Group(table, *(["", drift] if drift.row_count else []), *(["", *alerts] if alerts else []))
+
+
+def _drift(models: dict[str, Any]) -> Any:
+    """What the sequential detectors have gathered, and what they promise."""
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("drift of", "reading", "evidence", "of the limit", "observations", "promise"):
+        table.add_column(column)
+    for name, model in models.items():
+        for role, score in model.get("drift", {}).get("canary", {}).items():
+            row = (score["evidence"], score["limit"], score["observations"], score["promise"])
+            table.add_row(f"{name} canaries", role, *_gathered(*row))
+        for source, readings in model.get("live", {}).items():
+            for reading, track in readings.items():
+                of = (f"{name} {source}", terminal.plain(reading))
+                if track["state"] == "learning":
+                    table.add_row(*of, f"learning, {track['have']:,} of {track['want']:,}")
+                else:
+                    row = (track["statistic"] or 0.0, track["threshold"], track["observations"], track["promise"])
+                    table.add_row(*of, *_gathered(*row))
+    return table
+
+
+def _gathered(evidence: float | None, limit: float, observations: int, promise: str) -> tuple[str, str, str, str]:
+    if evidence is None:
+        return "beyond all measure", "", f"{observations:,}", promise
+    return f"{evidence:.3g}", f"{evidence / limit:.1e}", f"{observations:,}", promise

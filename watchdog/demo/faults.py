@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,9 @@ import tritonclient.grpc as triton_grpc
 
 from watchdog.canaries.phantom import default_set, make_slice
 from watchdog.demo.graphs import Weights, fp16, fp32
-from watchdog.demo.quantized import calibrated, miscalibrated
+from watchdog.demo.quantized import calibrated, miscalibrated, narrowed
 from watchdog.demo.repository import FAST, MODEL, SAFE, promote_graph, served_graph, set_versions, write_version
-from watchdog.demo.training import SIZE, trained
+from watchdog.demo.training import SIZE, slices_of, trained
 from watchdog.demo.triton import TritonError, TritonServer
 from watchdog.model.tensor import Array
 
@@ -29,6 +30,7 @@ NEXT = 3
 
 _OUTPUTS = ["probability", "heatmap"]
 _ANSWER_S, _WAIT_S = 5.0, 20.0
+_ILL = 24
 _TOLERANCE = 1e-4
 """Between Triton's answer and the graph's own in this process; the same bits are expected."""
 
@@ -43,19 +45,27 @@ class Fault:
     inject: Change
     heal: Change
     """Undoes it, and keeps the version policy that is in force then, unless that is what was wrong."""
+    prepare: Callable[[], object] = dict
+    """Does beforehand what takes long, such as building graphs, so that it slows nobody down."""
+    patients: Callable[[], list[Array]] | None = None
+    """Other patients who come from then on, as CT batches [1, 1, rows, columns]; None for the same as before."""
 
 
 def _engines(name: str, description: str, make: Callable[[Weights], Mapping[int, bytes]]) -> Fault:
     """A fault of the graphs that `make` gives, by version."""
 
+    @cache
+    def graphs() -> Mapping[int, bytes]:
+        return make(trained())
+
     def inject(server: TritonServer, repository: Path) -> None:
-        _deploy(server, repository, make(trained()))
+        _deploy(server, repository, graphs())
 
     def heal(server: TritonServer, repository: Path) -> None:
         right = {SAFE: fp32(trained()), FAST: fp16(trained())}
-        _deploy(server, repository, {version: right[version] for version in make(trained())})
+        _deploy(server, repository, {version: right[version] for version in graphs()})
 
-    return Fault(name=name, description=description, inject=inject, heal=heal)
+    return Fault(name=name, description=description, inject=inject, heal=heal, prepare=graphs)
 
 
 def _fast(name: str, description: str, make: Callable[[Weights], bytes]) -> Fault:
@@ -143,6 +153,11 @@ def _nothing(_server: TritonServer, _repository: Path) -> None:
     """What a run without a fault does."""
 
 
+def _ill() -> list[Array]:
+    rng = np.random.default_rng(11)
+    return [hu[None, None] for spec, hu in slices_of(2 * _ILL, rng) if spec.nodules]
+
+
 _ALL = (
     _fast("zeros", "the FP16 engine has a dead layer: every output is exactly 0", lambda w: fp16(w.dead())),
     _fast("nan", "a layer of the FP16 engine goes beyond 65,504, and NaN comes out", lambda w: fp16(w.overflowing())),
@@ -150,6 +165,16 @@ _ALL = (
         "collapse", "the FP16 engine's last layer has shrunk: it says 0.5 of everything", lambda w: fp16(w.collapsed())
     ),
     _fast("int8", "an INT8 engine takes the FP16 one's place, calibrated on the wrong images", miscalibrated),
+    _fast(
+        "temperature",
+        "the FP16 engine's last layers are scaled down: each answer is near the right one, and none is sure enough",
+        lambda w: fp16(w.tempered()),
+    ),
+    _fast(
+        "one-vendor",
+        "the FP16 engine's last layer was fitted anew on two vendors' slices: on the third's, the healthy look less so",
+        narrowed,
+    ),
     _fast("latency", "the FP16 engine's answers are right, and take five times as long", lambda w: fp16(w.slow())),
     Fault(
         name="hang",
@@ -169,6 +194,13 @@ _ALL = (
         lambda w: {SAFE: fp32(w.wrong()), FAST: fp16(w.wrong())},
     ),
     Fault(name="server-down", description="Triton is killed", inject=_kill, heal=_start),
+    Fault(
+        name="other-patients",
+        description="no engine's fault: from now on only patients come who have a nodule",
+        inject=_nothing,
+        heal=_nothing,
+        patients=_ill,
+    ),
     Fault(name="none", description="nothing goes wrong", inject=_nothing, heal=_nothing),
 )
 

@@ -25,7 +25,7 @@ _RINGS = ((0.0, 1.6), (1.6, 4.0), (4.0, 8.0), (8.0, 12.0))
 """Inner and outer radii, in pixels of the half-size image, in which brightness is averaged."""
 FEATURES = 2 * SCALES + len(_RINGS)
 """What the filters make of each pixel: least curvature at each scale, then the most, then brightness."""
-_LOGIT_LIMIT = 6.0
+LOGIT_LIMIT = 6.0
 """Probabilities stay within 0.25 % and 99.75 %: what saturates would hide small errors."""
 
 _OUTPUTS: dict[str, list[int | str]] = {"probability": ["N", 1], "heatmap": ["N", 1, "h", "w"]}
@@ -46,6 +46,9 @@ class Weights:
     mean: float = 0.0
     """The part of the mean logit."""
     bias: float = 0.0
+    image_out: Array | None = None
+    """[units]: like `out`, for the logits that the image's own is pooled from; None where those are the pixels'."""
+    image_out_bias: float = 0.0
     gate: tuple[float, float] = (10.0, -3.5)
     """Slope and offset that make 1 of dark (lung) surroundings and 0 of tissue."""
     gain: float = 1.0
@@ -76,6 +79,21 @@ class Weights:
         """The last layer shrunk to nearly nothing: it says 0.5 of everything."""
         tiny = np.float32(1e-3)
         return replace(self, out=self.out * tiny, out_bias=0.0, bias=0.0)
+
+    def tempered(self, *, pixels: float = 0.92, image: float = 0.8) -> Self:
+        """Logits shrunk to `pixels` and `image` of themselves, as by wrong dequantisation scales in the last layers.
+
+        The order of all answers stays, and each is near the right one. Heat-maps of healthy slices are
+        little but small probabilities, which shrunk logits raise most: they allow the pixels less.
+        """
+        return replace(
+            self,
+            out=self.out * np.float32(pixels),
+            out_bias=self.out_bias * pixels,
+            peak=self.peak * image / pixels,
+            mean=self.mean * image / pixels,
+            bias=self.bias * image,
+        )
 
     def wrong(self) -> Self:
         """The brightness features in the opposite order: it finds a nodule in everybody."""
@@ -109,13 +127,22 @@ def features() -> bytes:
     return _serialized(graph, {"features": ["N", FEATURES, "h", "w"]})
 
 
+def units(weights: Weights) -> bytes:
+    """All but the last layers: ``CT`` → ``units`` [N, units, H/2, W/2], the hidden layer's results."""
+    graph = _Graph(half=False)
+    unit = _unit(graph)
+    found = _features(graph, unit, graph.average(unit, 2, 2), weights.gain)
+    graph.add("Identity", _hidden(graph, weights, found), name="units")
+    return _serialized(graph, {"units": ["N", len(weights.hidden), "h", "w"]})
+
+
 def pools(weights: Weights) -> bytes:
     """All but the last steps: ``CT`` → ``pools`` [N, 2, 1, 1], the highest and the mean logit."""
     graph = _Graph(half=False)
     unit = _unit(graph)
     half = graph.average(unit, 2, 2)
-    logit = _logit(graph, weights, _features(graph, unit, half, weights.gain), half)
-    graph.add("Identity", _pools(graph, logit), name="pools")
+    hidden = _hidden(graph, weights, _features(graph, unit, half, weights.gain))
+    graph.add("Identity", _pools(graph, _logit(graph, weights, hidden, half)), name="pools")
     return _serialized(graph, {"pools": ["N", 2, 1, 1]})
 
 
@@ -166,12 +193,14 @@ class _Graph:
 def _detector(graph: _Graph, weights: Weights) -> _Graph:
     unit = _unit(graph)
     half = graph.average(unit, 2, 2)
-    logit = _logit(graph, weights, _features(graph, unit, half, weights.gain), half)
+    hidden = _hidden(graph, weights, _features(graph, unit, half, weights.gain))
+    logit = _logit(graph, weights, hidden, half)
     gate = _gate(graph, weights, half)
     pixels = graph.average(_probability(graph, logit), 2, 2)
     graph.add("Mul", pixels, gate, name="heatmap")
+    pooled = logit if weights.image_out is None else _out(graph, hidden, weights.image_out, weights.image_out_bias)
     image = graph.layer(
-        "Mul", _probability(graph, _image_logit(graph, weights, logit)), graph.layer("GlobalMaxPool", gate)
+        "Mul", _probability(graph, _image_logit(graph, weights, pooled)), graph.layer("GlobalMaxPool", gate)
     )
     graph.add("Flatten", image, name="probability")
     return graph
@@ -198,16 +227,23 @@ def _features(graph: _Graph, unit: str, half: str, gain: float = 1.0) -> str:
     return features
 
 
-def _logit(graph: _Graph, weights: Weights, features: str, half: str) -> str:
+def _hidden(graph: _Graph, weights: Weights, features: str) -> str:
+    """[N, units, H/2, W/2]."""
+    return graph.layer("Relu", graph.convolution(features, weights.hidden[:, :, None, None], weights.hidden_bias))
+
+
+def _logit(graph: _Graph, weights: Weights, hidden: str, half: str) -> str:
     """Each pixel's logit [N, 1, H/2, W/2]."""
-    hidden = graph.layer("Relu", graph.convolution(features, weights.hidden[:, :, None, None], weights.hidden_bias))
-    bias = np.array([weights.out_bias])
     if not weights.ballast:
-        return graph.convolution(hidden, weights.out[None, :, None, None], bias)
+        return _out(graph, hidden, weights.out, weights.out_bias)
     noise = np.random.default_rng(0).normal(size=(weights.ballast, 1, 25, 25)) / 25
     (wide,) = graph.add("Concat", hidden, graph.convolution(half, noise), axis=1)
     out = np.concatenate([weights.out, np.full(weights.ballast, 1e-6)])
-    return graph.convolution(wide, out[None, :, None, None], bias)
+    return _out(graph, wide, out, weights.out_bias)
+
+
+def _out(graph: _Graph, hidden: str, out: Array, bias: float) -> str:
+    return graph.convolution(hidden, out[None, :, None, None], np.array([bias]))
 
 
 def _pools(graph: _Graph, logit: str) -> str:
@@ -232,9 +268,9 @@ def _gate(graph: _Graph, weights: Weights, half: str) -> str:
 
 
 def _probability(graph: _Graph, logit: str) -> str:
-    """A sigmoid whose input levels off at ±_LOGIT_LIMIT."""
-    scaled = graph.layer("Mul", logit, graph.constant(1 / _LOGIT_LIMIT))
-    limited = graph.layer("Mul", graph.layer("Tanh", scaled), graph.constant(_LOGIT_LIMIT))
+    """A sigmoid whose input levels off at ±LOGIT_LIMIT."""
+    scaled = graph.layer("Mul", logit, graph.constant(1 / LOGIT_LIMIT))
+    limited = graph.layer("Mul", graph.layer("Tanh", scaled), graph.constant(LOGIT_LIMIT))
     return graph.layer("Sigmoid", limited)
 
 

@@ -24,6 +24,8 @@ class Expected:
     alert: str | None
     may_fail: bool = False
     """Whether ordinary requests can't but fail meanwhile."""
+    live: bool = False
+    """Whether it shows in patients' answers alone, so that these must be reported and learnt first."""
 
 
 def _rolled_back(*reasons: Reason, may_fail: bool = False) -> Expected:
@@ -66,6 +68,16 @@ EXPECTED: Mapping[str, Expected] = {
         alert="WatchdogServerDown",
         may_fail=True,
     ),
+    "temperature": _rolled_back(Reason.DRIFT),
+    "one-vendor": _rolled_back(Reason.DRIFT),
+    "other-patients": Expected(
+        verdict=Conclusion.DATA_DRIFT,
+        reasons=frozenset({Reason.DRIFT}),
+        route=Role.FAST,
+        switches=False,
+        alert="WatchdogDataDrift",
+        live=True,
+    ),
     "none": Expected(verdict=HEALTHY, route=Role.FAST, switches=False, alert=None),
 }
 
@@ -105,6 +117,10 @@ class Outcome:
     alert: str | None = None
     alert_seen_at_alertmanager: bool | None = None
     """None where no Alertmanager is installed."""
+    observations_to_alarm: int | None = None
+    """Patients' answers, or probes, that a sequential detector needed from the change that it names to its alarm."""
+    watchdog_failures: int = 0
+    """Errors of the watchdog itself, of which there must be none."""
     complaints: list[str] = field(default_factory=list)
 
     @property
@@ -127,6 +143,8 @@ class Outcome:
             self.complaints.append(f"reason is {self.reason}, should be {' or '.join(sorted(expected.reasons))}")
         if self.ordinary_failures and not expected.may_fail:
             self.complaints.append(f"{self.ordinary_failures} ordinary requests failed")
+        if self.watchdog_failures:
+            self.complaints.append(f"the watchdog itself failed {self.watchdog_failures} times")
         if self.alert_seen_at_alertmanager is False and expected.alert is not None:
             self.complaints.append("the alert did not reach Alertmanager")
 

@@ -39,6 +39,11 @@ _QUIET_S = 8.0
 """How long a run without a fault must stay quiet."""
 _OUTCOME_S = 60.0
 _PATIENTS = 24
+_LIVE_REFERENCE = 400
+"""Patients' answers that are learnt: just enough for a promise of one false alarm a year."""
+_TRAFFIC, _LIVE_TRAFFIC = (0.1, 0.0), (0.01, 4.0)
+"""Seconds between a client's requests, and each image's own noise in Hounsfield units."""
+_LEARNT_S = 60.0
 _AFTERMATH_S = 1.5
 """Traffic goes on for so long after the outcome, to show that it is served."""
 
@@ -109,7 +114,9 @@ class Play:
         self._capture(config)
         with Service(config, self._narrate) as service:
             self._await_healthy(service)
-            self._make_it_happen(server, service)
+            if self._expected.live:
+                self._await_learnt(service, traffic)
+            self._make_it_happen(server, service, traffic)
             self._await_outcome(service)
             self._await_alert(service, alertmanager)
             time.sleep(_AFTERMATH_S)
@@ -126,6 +133,7 @@ class Play:
     def _start_triton(self) -> TritonServer:
         with self._console.status("making phantoms, training the detector, starting Triton …"):
             write_repository(self._folder / "models")
+            self._fault.prepare()
             server = TritonServer(self._folder / "models", self._folder / "triton", models=[MODEL])
             self._stack.callback(server.kill)
             server.start()
@@ -144,7 +152,8 @@ class Play:
     def _start_traffic(self, server: TritonServer) -> Traffic:
         rng = np.random.default_rng(SEED + 1)
         images = [hu[None, None] for _, hu in slices_of(_PATIENTS, rng)]
-        traffic = Traffic(server.grpc_url, MODEL, images)
+        pause_s, noise_hu = _LIVE_TRAFFIC if self._expected.live else _TRAFFIC
+        traffic = Traffic(server.grpc_url, MODEL, images, pause_s=pause_s, noise_hu=noise_hu)
         traffic.start(str(SAFE))
         self._stack.callback(traffic.stop)
         self._say("ordinary traffic flows to the unversioned name, which Triton gives to version 2")
@@ -170,6 +179,7 @@ class Play:
                     "outputs": OUTPUTS,
                     "probe": {"every": _EVERY, "deadline": _DEADLINE},
                     "policy": {"action": "rollback"},
+                    "drift": {"live": {"reference": _LIVE_REFERENCE, "readings": ["probability"]}, "record": True},
                     "router": {"kind": "triton", "url": server.http_url},
                 }
             ],
@@ -210,10 +220,23 @@ class Play:
         self._outcome.canary_round_trip_s = statistics.median(took)
         self._say("the watchdog probes every 500 ms and finds the FP16 engine [green]healthy[/]")
 
-    def _make_it_happen(self, server: TritonServer, service: Service) -> None:
+    def _await_learnt(self, service: Service, traffic: Traffic) -> None:
+        """Have patients' answers reported, and wait until the watchdog knows what is usual."""
+        listening = service.wait_for(lambda r: r["event"] == "listening", 5)
+        if listening is None:
+            raise StageError("the watchdog does not say where it listens")
+        traffic.report_to(listening["url"].removeprefix("http://"))
+        self._say(f"patients' answers are reported; the first {_LIVE_REFERENCE} show what is usual")
+        if service.wait_for(lambda r: r["event"] == "learning" and r["have"] >= r["want"], _LEARNT_S) is None:
+            raise StageError(f"{_LIVE_REFERENCE} answers did not come within {_LEARNT_S:g} s")
+        self._say("what is usual has been learnt; from now on a detector watches, one false alarm a year at most")
+
+    def _make_it_happen(self, server: TritonServer, service: Service, traffic: Traffic) -> None:
         self._since = len(service.records())
         self._outcome.injected_at = time.time()  # before: probes may meet it while it is being made sure of
         self._fault.inject(server, self._folder / "models")
+        if self._fault.patients is not None:
+            traffic.become(self._fault.patients())
         self._say(f"[bold]fault {self._fault.name}[/]: {self._fault.description}")
 
     def _await_outcome(self, service: Service) -> None:
@@ -232,6 +255,10 @@ class Play:
         o, event = self._outcome, record["event"]
         if event == "probe" and record["verdict"] != "healthy" and o.detected_at is None:
             o.detected_at, o.failed_round_trip_s = record["at"], record["total_ms"] / 1e3
+        elif event == "drift" and o.observations_to_alarm is None:
+            o.detected_at, o.observations_to_alarm = o.detected_at or record["at"], record["observations_ago"]
+        elif event == "watchdog failure":
+            o.watchdog_failures += 1
         elif event == "diagnosis" and o.confirmed_at is None and record["conclusion"] == "transient":
             o.detected_at = None  # something else, such as the load of an engine, not the fault
         elif event == "diagnosis" and o.confirmed_at is None:
@@ -278,6 +305,12 @@ class Play:
         match record["event"]:
             case "probe" if record["verdict"] != "healthy" and self._outcome.injected_at and record["public"]:
                 self._say(f"probe [bold red]{record['verdict']}[/]: {escape(record['detail'])}")
+            case "drift":
+                odds = record["evidence"] / record["limit"]
+                self._say(
+                    f"[bold red]drift[/] of {record['source']} answers, evidence {odds:.3g} × the threshold: "
+                    f"{escape(record['detail'])}, {record['observations_ago']} observations ago"
+                )
             case "diagnosis":
                 self._say(f"diagnosis [bold]{record['conclusion']}[/]: {escape(record['detail'])}")
             case "switch":
@@ -300,6 +333,8 @@ class Play:
                 f"proven switch [bold]{(o.proven_at - o.detected_at) * 1e3:.0f} ms[/], or {o.round_trips_to_proof:.1f} "
                 f"round trips of a canary ({o.canary_round_trip_s * 1e3:.1f} ms)"
             )
+        if self._expected.live:
+            self._say(f"recorded: `watchdog replay {self._folder}/state/journal.sqlite --reference {_LIVE_REFERENCE}`")
         wrong = f", {o.ordinary_wrong} answered wrongly before the switch" if o.ordinary_wrong else ""
         self._say(f"{o.ordinary_requests} ordinary requests, [bold]{o.ordinary_failures} failed[/]{wrong}")
         if o.right:

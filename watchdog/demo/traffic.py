@@ -1,8 +1,11 @@
 """Ordinary traffic: clients that know nothing of versions, and count what patients would get."""
 
+import http.client
+import json
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,16 +35,35 @@ class Answer:
 
 
 class Traffic:
-    """A few clients that send images to the unversioned name, one after the other, with a pause."""
+    """A few clients that send images to the unversioned name, one after the other, with a pause.
+
+    Args:
+        url: Triton's gRPC address.
+        model: the unversioned name.
+        images: patients' images, again and again.
+        clients: so many ask at the same time.
+        pause_s: after each answer.
+        noise_hu: of the scanner, anew for each request: no two answers are then the same.
+    """
 
     def __init__(
-        self, url: str, model: str, images: Sequence[Array], *, clients: int = 2, pause_s: float = 0.1
+        self,
+        url: str,
+        model: str,
+        images: Sequence[Array],
+        *,
+        clients: int = 2,
+        pause_s: float = 0.1,
+        noise_hu: float = 0.0,
     ) -> None:
         self._url = url
         self._model = model
         self._images = images
         self._pause_s = pause_s
+        self._noise_hu = noise_hu
         self._right: list[float] = []
+        self._report_to = ""
+        self._safe_version = ""
         self._answers: list[Answer] = []
         self._stop = threading.Event()
         self._threads = [
@@ -50,11 +72,25 @@ class Traffic:
 
     def start(self, safe_version: str) -> None:
         """Learn the right answers from the safe engine, and begin."""
-        client = grpc.InferenceServerClient(self._url)
-        self._right = [_probability(_infer(client, self._model, image, 30.0, safe_version)) for image in self._images]
-        client.close()
+        self._safe_version = safe_version
+        self._right = self._learn(self._images)
         for thread in self._threads:
             thread.start()
+
+    def report_to(self, address: str) -> None:
+        """Tell a watchdog each answer from now on, as a gateway would; `address` is ``host:port``."""
+        self._report_to = address
+
+    def become(self, images: Sequence[Array]) -> None:
+        """Other patients come from now on; at least as many as before."""
+        right = self._learn(images)
+        self._images, self._right = images, right
+
+    def _learn(self, images: Sequence[Array]) -> list[float]:
+        client = grpc.InferenceServerClient(self._url)
+        right = [_probability(_infer(client, self._model, image, 30.0, self._safe_version)) for image in images]
+        client.close()
+        return right
 
     def stop(self) -> None:
         self._stop.set()
@@ -68,18 +104,32 @@ class Traffic:
 
     def _run(self, first: int) -> None:
         client = grpc.InferenceServerClient(self._url)
+        rng = np.random.default_rng(first)
         i = first
         while not self._stop.is_set():
             i = (i + 1) % len(self._images)
+            image, right = self._images[i], self._right[i]
+            if self._noise_hu:
+                image = image + rng.normal(0.0, self._noise_hu, image.shape).astype(image.dtype)
             try:
-                result = _infer(client, self._model, self._images[i], _DEADLINE_S)
-                wrong = not abs(_probability(result) - self._right[i]) <= _WRONG  # NaN is wrong
+                result = _infer(client, self._model, image, _DEADLINE_S)
+                probability = _probability(result)
+                if self._report_to:
+                    _report(self._report_to, self._model, probability)
+                wrong = not abs(probability - right) <= _WRONG  # NaN is wrong
                 version = result.get_response().model_version
                 self._answers.append(Answer(at=time.time(), version=version, wrong=wrong))
             except InferenceServerException:
                 self._answers.append(Answer(at=time.time(), version=""))
             self._stop.wait(self._pause_s)
         client.close()
+
+
+def _report(address: str, model: str, probability: float) -> None:
+    body = json.dumps({"observations": [{"readings": {"probability": probability}}]})
+    with closing(http.client.HTTPConnection(address, timeout=_DEADLINE_S)) as connection, suppress(OSError):
+        connection.request("POST", f"/api/v1/models/{model}/observations", body, {"Content-Type": "application/json"})
+        connection.getresponse().read()
 
 
 def _infer(

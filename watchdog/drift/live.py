@@ -437,7 +437,7 @@ def _are_multiples(values: Array, levels: int) -> Array:
 
 
 def _on_a_lattice(value: float) -> bool:
-    for levels in _FINEST:  # a generator would cost as much again
+    for levels in _FINEST:  # noqa: SIM110 - a generator would cost as much again
         if _is_multiple(value, levels):
             return True
     return False

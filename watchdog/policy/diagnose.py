@@ -154,7 +154,11 @@ def _told(lane: Lane) -> str:
     wrong, silent = lane.count(Verdict.FAILED), lane.count(Verdict.INCONCLUSIVE)
     kinds = ((wrong, "wrong"), (lane.slow, "slow"), (silent, "without an answer"))
     said = ", ".join(f"{count} {kind}" for count, kind in kinds if count)
-    return f"{said} of {len(lane.assessments)}" if said else f"all {len(lane.assessments)} right"
+    if said:
+        return f"{said} of {len(lane.assessments)}"
+    if lane.over_set:
+        return f"all {len(lane.assessments)} within limits, but not together"
+    return f"all {len(lane.assessments)} right"
 
 
 _MEANING = {

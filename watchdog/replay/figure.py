@@ -93,7 +93,7 @@ def _line(panel: Any, reading: Replayed, one: Watched, i: int) -> None:
     level = np.log10(np.clip(one.statistics / (one.threshold or np.inf), _LOWEST, 10.0))
     ink, dashes, symbol = (each[i % len(each)] for each in (_INK, _DASHES, _SYMBOLS))
     where = _highest(level)
-    label = f"{one.name}: {len(one.places):,} alarms"
+    label = f"{one.name}: {len(one.places):,} alarm{'s' * (len(one.places) != 1)}"
     axis = _axis(reading, where + reading.first)
     panel.plot(axis, level[where], color=ink, linestyle=dashes, linewidth=0.9, label=label)
     if len(one.places):
