@@ -89,6 +89,7 @@ async def _model(model: ModelSettings, endpoints: Mapping[str, Endpoint]) -> lis
         return [*items, Item(ok=False, what=f"{name} baseline", detail="\n".join(error.problems))]
     captured = f"captured {baseline.created_at} on {baseline.server}"
     items.append(Item(ok=True, what=f"{name} baseline", detail=captured))
+    items.append(_drift(model, baseline))
     serving = Role.FAST if route is None or route.role is None else route.role
     return [*items, *await _probes(model, inputs, baseline, endpoints, serving)]
 
@@ -114,6 +115,20 @@ def _canaries(model: ModelSettings, inputs: Inputs) -> list[Item]:
         Item(ok=False, what=f"{model.name} canary", detail=f"{r.source}: {r.reason}") for r in inputs.canaries.refused
     ]
     return [Item(ok=True, what=f"{model.name} canaries", detail=f"{len(used)} usable (profiles {profiles})"), *refused]
+
+
+def _drift(model: ModelSettings, baseline: Baseline) -> Item:
+    """What the sequential detectors promise, and whether the canaries' has what it needs."""
+    promise, what = model.canary_promise(), f"{model.name} drift"
+    told = [f"canaries: {promise}"] if promise else []
+    told += [
+        f"{kind}: {of.false_alarms}" for kind, of in (("live", model.drift.live), ("pairs", model.drift.shadow)) if of
+    ]
+    without = [role for role, engine in baseline.engines.items() if not any(engine.residuals.values())]
+    if promise and without:
+        detail = f"the baseline has no residuals of the {' and the '.join(without)} engine: give an output a kind"
+        return Item(ok=True, what=what, detail=f"nothing to watch in canaries: {detail}")
+    return Item(ok=True, what=what, detail="; ".join(told) or "off")
 
 
 def _fits(model: ModelSettings, canaries: tuple[Canary, ...], said: Description) -> list[Item]:

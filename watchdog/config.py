@@ -21,10 +21,11 @@ from watchdog.channels import ChannelSettings
 from watchdog.cycle import ProbeSettings
 from watchdog.drift.promise import parse
 from watchdog.endpoints import EndpointSettings
-from watchdog.live import LiveSettings, ShadowSettings
+from watchdog.live.settings import LiveSettings, ShadowSettings, chosen, promise_of_each
 from watchdog.model.engine import Address, Engine, Role
 from watchdog.model.score import Promise
 from watchdog.policy.decide import Allowed, PolicySettings
+from watchdog.readings import names_of
 from watchdog.routers import RouterSettings
 from watchdog.settings import BareNumber, FieldError, LocalPath, Secret, Settings, complaint, place, spell
 
@@ -131,12 +132,24 @@ class ModelSettings(AssessSettings):
         canary = self.drift.canary
         return None if canary is None else parse(canary.false_alarms, rate_per_s=1 / self.probe.every)
 
+    def _refuse_small_references(self) -> None:
+        readings = names_of(self.outputs)
+        live, shadow = self.drift.live, self.drift.shadow
+        for kind, settings, named in (("live", live, live.readings if live else ()), ("shadow", shadow, ())):
+            if settings is None:
+                continue
+            try:
+                promise_of_each(settings, len(chosen(readings, named)))
+            except ValueError as error:
+                raise FieldError(["drift", kind], str(error)) from error
+
     @model_validator(mode="after")
     def _coherent(self) -> Self:
         try:
             self.canary_promise()
         except ValueError as error:
             raise FieldError(["drift", "canary", "false_alarms"], str(error)) from error
+        self._refuse_small_references()
         if self.engine(Role.FAST).address == self.engine(Role.SAFE).address:
             raise FieldError(["engines"], "fast and safe are the same engine; give them different versions or models")
         for role in Role:

@@ -47,7 +47,9 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     assert done.stdout.strip() in ("[]", "['rich']")  # typer's own test runner may bring it
 
 
-@pytest.mark.parametrize("command", ["", "run", "check", "probe", "baseline", "status", "rollback", "replay", "canaries make"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "check", "probe", "baseline", "status", "rollback", "replay", "canaries make"]
+)
 def test_every_command_explains_itself(command: str) -> None:
     done = CliRunner().invoke(app, [*command.split(), "--help"])
     assert done.exit_code == OK

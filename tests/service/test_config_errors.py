@@ -221,6 +221,40 @@ MISTAKES = [
         ":27: not YAML: expected a single document in the stream, but found another document",
     ),
     ("    url: http", "    headers: {a b: c}\n    url: http", ":25: channels[0].headers.a b: 'a b' is no header name"),
+    (
+        "    baseline: baseline\n",
+        "    baseline: baseline\n    drift: {live: {reference: 300}}\n",
+        (
+            ":16: models[0].drift.live: reference: 300 are too few; 1 readings with '1 per year at 1/s'"
+            " need 373 observations or more"
+        ),
+    ),
+    (
+        "    baseline: baseline\n",
+        "    baseline: baseline\n    drift: {live: {readings: [volume]}}\n",
+        ":16: models[0].drift.live: readings: there is no 'volume'; the outputs have probability",
+    ),
+    (
+        "    baseline: baseline\n",
+        "    baseline: baseline\n    drift: {live: {false_alarms: 1 per year}}\n",
+        (
+            ":16: models[0].drift.live.false_alarms: '1 per year' does not say how often observations come;"
+            " write `1 per year at 1/s` (got '1 per year')"
+        ),
+    ),
+    (
+        "    baseline: baseline\n",
+        "    baseline: baseline\n    drift: {canary: {false_alarms: 1 per hour}}\n",
+        (
+            ":16: models[0].drift.canary.false_alarms: '1 per hour' allows a false alarm every 360 observations;"
+            " at least 1000 make a promise"
+        ),
+    ),
+    (
+        "    baseline: baseline\n",
+        "    baseline: baseline\n    drift: {shadow: {rate: 2}}\n",
+        ":16: models[0].drift.shadow.rate: Input should be less than or equal to 1 (got 2)",
+    ),
 ]
 
 

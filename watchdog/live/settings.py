@@ -1,11 +1,14 @@
 """What can be set about watching patients' answers."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from watchdog.drift.promise import PromiseText, parse
+from watchdog.drift.reference import required
+from watchdog.model.score import Promise
 from watchdog.settings import Settings
 
 _DAY_S = 86400.0
@@ -43,6 +46,33 @@ class ShadowSettings(Settings):
     """How many pairs of the healthy engines are learnt."""
     queue: int = Field(default=16, ge=1, le=1024)
     """At most so many requests wait, each with its image in memory; what comes meanwhile is left out."""
+
+
+def chosen(readings: Sequence[str], named: Sequence[str]) -> tuple[str, ...]:
+    """The readings that are watched: those named, or all.
+
+    Raises:
+        ValueError: there are none, or one is named that there is not.
+    """
+    if not readings:
+        raise ValueError("no output can be read as a confidence: give one a kind, such as probability")
+    for name in named:
+        if name not in readings:
+            raise ValueError(f"readings: there is no {name!r}; the outputs have {', '.join(readings)}")
+    return tuple(dict.fromkeys(named or readings))
+
+
+def promise_of_each(settings: LiveSettings | ShadowSettings, readings: int) -> Promise:
+    """What each reading's detector must promise so that all together keep the settings' promise.
+
+    Raises:
+        ValueError: the reference is too small for it.
+    """
+    each = Promise(run_length=parse(settings.false_alarms).run_length * readings)
+    if settings.reference < (least := required(each)):
+        said = f"{readings} readings with {settings.false_alarms!r} need {least} observations or more"
+        raise ValueError(f"reference: {settings.reference} are too few; {said}")
+    return each
 
 
 def observations_a_day(promise: str) -> float:

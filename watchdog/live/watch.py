@@ -11,9 +11,8 @@ from typing import Any
 from watchdog.drift.links import Link
 from watchdog.drift.live import LiveDetector
 from watchdog.drift.promise import parse
-from watchdog.drift.reference import required
 from watchdog.live.learnt import Learnt, Subject, Unfit
-from watchdog.live.settings import LiveSettings, ShadowSettings, observations_a_day
+from watchdog.live.settings import LiveSettings, ShadowSettings, chosen, observations_a_day, promise_of_each
 from watchdog.live.track import Build, Phase, Track, usable
 from watchdog.model.engine import Role
 from watchdog.model.event import CycleFailed, Ignored, Learning, Scored, Source
@@ -148,34 +147,20 @@ class LiveWatch:
     def _live_tracks(self, settings: LiveSettings | None, subject: Subject) -> dict[str, Track]:
         if settings is None:
             return {}
-        names = self._chosen(settings.readings)
+        names = chosen(self.readings, settings.readings)
         return self._made(Source.LIVE, settings, names, subject.only(Role.FAST))
 
     def _shadow_tracks(self, settings: ShadowSettings | None, subject: Subject) -> dict[str, Track]:
         if settings is None:
             return {}
-        return self._made(Source.SHADOW, settings, self._chosen(()), subject.only(Role.FAST, Role.SAFE))
-
-    def _chosen(self, named: Sequence[str]) -> tuple[str, ...]:
-        if not self.readings:
-            raise ValueError(
-                "no output has a kind that can be read as a confidence: give one a kind, such as probability"
-            )
-        for name in named:
-            if name not in self.readings:
-                raise ValueError(f"readings: there is no {name!r}; the outputs have {', '.join(self.readings)}")
-        return tuple(dict.fromkeys(named or self.readings))
+        return self._made(Source.SHADOW, settings, chosen(self.readings, ()), subject.only(Role.FAST, Role.SAFE))
 
     def _made(
         self, source: Source, settings: LiveSettings | ShadowSettings, names: Sequence[str], subject: Subject
     ) -> dict[str, Track]:
         """All together keep the promise, so each makes one that is as many times stronger as there are."""
-        promise = parse(settings.false_alarms)
-        each = Promise(run_length=promise.run_length * len(names))
-        if settings.reference < (least := required(each)):
-            said = f"{len(names)} readings with {settings.false_alarms!r} need {least} observations or more"
-            raise ValueError(f"reference: {settings.reference} are too few; {said}")
-        self._promises[source] = promise, observations_a_day(settings.false_alarms)
+        each = promise_of_each(settings, len(names))
+        self._promises[source] = parse(settings.false_alarms), observations_a_day(settings.false_alarms)
         return {
             name: Track(
                 source=source,
