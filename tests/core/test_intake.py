@@ -118,7 +118,7 @@ class IntakeService(FakeService):
 
 @asynccontextmanager
 async def running(
-    hospital: Hospital | None = None, token: str | None = None
+    hospital: Hospital | None = None, token: str | None = "secret", *, sends: bool = True
 ) -> AsyncIterator[tuple[Hospital, aiohttp.ClientSession]]:
     hospital = hospital or Hospital()
     service = IntakeService(hospital)
@@ -126,7 +126,8 @@ async def running(
     runner, url = await serve(create(service), "127.0.0.1", 0)
     hospital.feed.start()
     try:
-        async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=20)) as client:
+        headers = {"Authorization": f"Bearer {token}"} if sends else {}
+        async with aiohttp.ClientSession(url, headers=headers, timeout=aiohttp.ClientTimeout(total=20)) as client:
             yield hospital, client
     finally:
         await hospital.feed.close()
@@ -288,7 +289,7 @@ async def test_a_compressed_body_is_read_within_the_same_limits() -> None:
 
 @pytest.mark.parametrize("path", [OBSERVATIONS, PAIRS, MIRROR, f"/v2/models/{MODEL}/versions/3/infer"])
 async def test_the_token_is_needed_where_there_is_one(path: str) -> None:
-    async with running(token="secret") as (hospital, client):
+    async with running(sends=False) as (hospital, client):
         assert (await post(client, path, b"{}"))[0] == 401
         assert (await post(client, path, b"{}", {"Authorization": "Bearer wrong"}))[0] == 401
         assert (await post(client, path, b"{}", {"Authorization": "Bearer secret"}))[0] == 400
@@ -316,8 +317,15 @@ async def test_a_servers_own_name_is_for_mirrored_requests_alone() -> None:
         assert (await post(client, "/api/v1/models/served-name/observations", {"observations": []}))[0] == 404
 
 
+async def test_without_a_token_claims_are_off_as_commands_are_and_the_rest_is_open() -> None:
+    async with running(token=None, sends=False) as (_, client):
+        assert (await post(client, OBSERVATIONS, {"observations": []}))[0] == 202
+        assert (await mirrored(client, a_request()))[0] == 202
+        assert (await post(client, PAIRS, {"pairs": []}))[0] == 403
+
+
 async def test_commands_are_still_commands() -> None:
-    async with running() as (_, client):
+    async with running(token=None, sends=False) as (_, client):
         status, answer = await post(client, f"/api/v1/models/{MODEL}/hold", b"")
         assert (status, answer["error"]) == (403, "commands are off: set api.token.file in the configuration")
         async with client.get(OBSERVATIONS) as response:

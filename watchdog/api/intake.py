@@ -1,7 +1,7 @@
 """What others report of patients' answers: observations, pairs, and requests that a gateway mirrors.
 
-Nothing of it is logged. Observations and pairs can start a burst of canaries or an alert; they move
-no traffic by themselves.
+Nothing of it is logged. Observations and mirrored requests can start a burst of canaries, or an alert.
+Reported pairs can say that the fast engine is wrong, and so need the token, as commands do.
 """
 
 import asyncio
@@ -35,9 +35,15 @@ Authorise = Callable[[web.Request], None]
 T = TypeVar("T")
 
 
-def routes(service: Service, authorise: Authorise) -> list[web.RouteDef]:
-    """To be added before routes that match any command of a model."""
-    intake = _Routes(service, authorise)
+def routes(service: Service, authorise: Authorise, authorise_claims: Authorise) -> list[web.RouteDef]:
+    """To be added before routes that match any command of a model.
+
+    Args:
+        service: what the routes are for.
+        authorise: for what the watchdog sees, or asks, itself.
+        authorise_claims: for what it must believe.
+    """
+    intake = _Routes(service, authorise, authorise_claims)
     return [
         web.post("/api/v1/models/{model}/observations", intake.observations),
         web.post("/api/v1/models/{model}/pairs", intake.pairs),
@@ -47,9 +53,10 @@ def routes(service: Service, authorise: Authorise) -> list[web.RouteDef]:
 
 
 class _Routes:
-    def __init__(self, service: Service, authorise: Authorise) -> None:
+    def __init__(self, service: Service, authorise: Authorise, authorise_claims: Authorise) -> None:
         self._service = service
         self._authorise = authorise
+        self._authorise_claims = authorise_claims
 
     async def observations(self, request: web.Request) -> web.Response:
         intake = self._intake(request, Source.LIVE)
@@ -59,6 +66,7 @@ class _Routes:
         return _taken(len(slices))
 
     async def pairs(self, request: web.Request) -> web.Response:
+        self._authorise_claims(request)
         intake = self._intake(request, Source.SHADOW)
         parse = functools.partial(_pair, known=intake.readings)
         pairs = await _listed(request, "pairs", parse)

@@ -30,7 +30,7 @@ def create(service: Service) -> web.Application:
             web.post("/-/reload", api.reload),
             web.put("/-/reload", api.reload),
             web.get("/api/v1/status", api.status),
-            *intake.routes(service, functools.partial(api.authorise, open_without_token=True)),
+            *intake.routes(service, functools.partial(api.authorise, open_without_token=True), api.authorise),
             web.post("/api/v1/models/{model}/{command}", api.command),
         ]
     )

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from watchdog.drift import state as states
-from watchdog.drift.links import LOGIT_LIMIT
+from watchdog.drift.links import LOGIT_LIMIT, logit
 from watchdog.model.score import Alarm, Promise, Score, Unusable
 from watchdog.model.tensor import Array
 
@@ -272,12 +272,13 @@ def _one(golden: float, residuals: Array, pooled: float) -> _Usual:
 
 
 def _half_step(golden: float) -> float:
-    """The distance of half precision's numbers about a confidence, in logits: 0.16 at 0.997, 0.001 below 0.5.
+    """From a confidence to half precision's next one nearer to 0.5, in logits: 0.16 at 0.997, 0.001 at 0.3.
 
     An engine that answers in FP16 moves by one such step for a perturbation that means nothing.
     """
-    confidence = 1 / (1 + math.exp(-golden))
-    return float(np.spacing(np.float16(confidence))) / max(confidence * (1 - confidence), 1e-6)
+    confidence = np.float16(1 / (1 + math.exp(-min(max(golden, -LOGIT_LIMIT), LOGIT_LIMIT))))
+    nearer = np.nextafter(confidence, np.float16(0.5))
+    return abs(logit(float(confidence)) - logit(float(nearer)))
 
 
 def _pooled(samples: Sequence[Array]) -> float:
@@ -354,12 +355,12 @@ _FARTHEST, _ENOUGH = 1e20, 1e150
 """Of logits and of evidence, more would say no more; and it must not overflow while nobody puts it aside."""
 
 
-def _e_values(usual: _Usual, logit: float, last: float, shares: Array) -> Array:
+def _e_values(usual: _Usual, answer: float, last: float, shares: Array) -> Array:
     """[groups, bets] how many times likelier one answer is under each hypothesis than usually, at the least.
 
     `shares` are those of the middle's doubt that the groups have.
     """
-    off = logit - usual.golden - usual.middle
+    off = answer - usual.golden - usual.middle
     stuck = last - usual.golden if math.isfinite(last) else 0.0
     predicted = np.concatenate(
         [
