@@ -67,7 +67,7 @@ class Ground:
         recipe = RECIPE | {"profiles": [{"name": "opt", "batch": 1, "size": [case.size, case.size]}]}
         (home / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
         config = self.configure(case, "baseline", every="1s")
-        command = [sys.executable, "-m", "watchdog", "baseline", str(config), "--repeats", "2"]
+        command = [sys.executable, "-m", "watchdog", "baseline", str(config), "--repeats", "3"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"`{' '.join(command)}` failed:\n{done.stderr}")

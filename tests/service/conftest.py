@@ -132,7 +132,7 @@ def whole_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     triton.start()
     try:
         site = Site(folder, triton, moods)
-        done = watchdog("baseline", site.configure(folder), "--repeats", 2, "--json")
+        done = watchdog("baseline", site.configure(folder), "--repeats", 3, "--json")
         assert done.returncode == 0, done.stderr
         yield site
     finally:

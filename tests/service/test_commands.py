@@ -244,7 +244,7 @@ def test_probe_of_what_there_is_not(site: Site, tmp_path: Path) -> None:
 @pytest.mark.triton
 def test_baseline_writes_what_check_then_accepts(site: Site, tmp_path: Path) -> None:
     config = site.configure(tmp_path, models=[site.model(baseline="mine")])
-    done = here("baseline", config, "--repeats", 2)
+    done = here("baseline", config, "--repeats", 3)
     assert done.returncode == OK, done.stderr
     assert f"{MODEL}: 6 canaries, 2 times each, on triton" in plain(done.stdout)
     assert f"written to {tmp_path / 'mine'}" in done.stdout
@@ -255,7 +255,7 @@ def test_baseline_writes_what_check_then_accepts(site: Site, tmp_path: Path) -> 
 @pytest.mark.parametrize("mood", [Mood.ZEROS, Mood.NAN])
 def test_no_baseline_is_captured_from_an_insane_engine(site: Site, tmp_path: Path, mood: Mood) -> None:
     site.feel(1, mood)
-    done = here("baseline", site.configure(tmp_path, models=[site.model(baseline="mine")]), "--repeats", 2)
+    done = here("baseline", site.configure(tmp_path, models=[site.model(baseline="mine")]), "--repeats", 3)
     assert (done.returncode, done.stdout) == (NOT_RIGHT, "")
     assert "no baseline was captured: " in plain(done.stderr)
     assert not (tmp_path / "mine").exists()

@@ -56,7 +56,12 @@ def probe(
 def baseline(
     config: ConfigPath,
     model: ModelName = None,
-    repeats: Annotated[int, typer.Option(min=2, max=1000, help="Times each canary is sent to each engine.")] = 5,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            min=3, max=1000, help="Times each canary is sent to each engine; more of them let smaller drift be seen."
+        ),
+    ] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="A summary as JSON.")] = False,
 ) -> None:
     """Capture the golden answers from the safe engine, and both engines' habits.
