@@ -246,7 +246,7 @@ def test_baseline_writes_what_check_then_accepts(site: Site, tmp_path: Path) -> 
     config = site.configure(tmp_path, models=[site.model(baseline="mine")])
     done = here("baseline", config, "--repeats", 3)
     assert done.returncode == OK, done.stderr
-    assert f"{MODEL}: 6 canaries, 2 times each, on triton" in plain(done.stdout)
+    assert f"{MODEL}: 6 canaries, 3 times each, on triton" in plain(done.stdout)
     assert f"written to {tmp_path / 'mine'}" in done.stdout
     assert here("check", config).returncode == OK
 
