@@ -85,7 +85,7 @@ def waves() -> Array:
 def _scales(smooth: Smooth, link: Link) -> _Family:
     factors = (0.3, 0.5, 0.65, 0.8, 0.9, 1.1, 1.25, 1.6)
     members = [(f"scale-{f:g}", f"{_values(link)} scaled by about {f:g}", smooth.scaled(f)) for f in factors]
-    return _Family(weight=0.16, keeps=0.02, members=members)
+    return _Family(weight=0.18, keeps=0.02, members=members)
 
 
 def _shifts(smooth: Smooth, link: Link) -> _Family:
@@ -93,7 +93,7 @@ def _shifts(smooth: Smooth, link: Link) -> _Family:
         (f"shift{by:+g}", f"{_values(link)} shifted by about {_amount(by, smooth, link)}", smooth.shifted(by))
         for by in (-2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0)
     ]
-    return _Family(weight=0.14, keeps=0.02, members=members)
+    return _Family(weight=0.16, keeps=0.02, members=members)
 
 
 def _noises(smooth: Smooth, link: Link) -> _Family:
@@ -103,7 +103,7 @@ def _noises(smooth: Smooth, link: Link) -> _Family:
         shrunk = f"shrunk to {factor:g} and " if factor != 1.0 else ""
         said = f"{_values(link)} {shrunk}blurred by noise of about {_amount(sigma, smooth, link).lstrip('+')}"
         members.append((f"noise-{factor:g}-{sigma:g}", said, smooth.noisy(factor, sigma)))
-    return _Family(weight=0.07, keeps=0.02, members=members)
+    return _Family(weight=0.09, keeps=0.02, members=members)
 
 
 def _parts(smooth: Smooth, link: Link) -> _Family:
@@ -148,7 +148,7 @@ def _tilts() -> Iterable[Bet]:
         for slope in (-0.3, 0.3):
             density = _normed(np.exp(slope * shapes[:, degree]), widths)
             said = "the distribution tilted" if degree == 0 else "the distribution bent"
-            yield Bet(name=f"tilt-{degree + 1}{slope:+g}", sentence=said, weight=0.03 / 8, density=density)
+            yield Bet(name=f"tilt-{degree + 1}{slope:+g}", sentence=said, weight=0.02 / 8, density=density)
 
 
 def _ends(link: Link) -> Iterable[Bet]:

@@ -46,7 +46,7 @@ __all__ = ["LiveDetector", "LiveState", "Reference", "required"]
 
 _WAVE_MEMORIES, _WAVE_WEIGHT, _WAVE_BLOCK = (30, 100, 300, 1000), 0.06, 16
 _CROWD_MEMORIES, _CROWD_WEIGHT, _CROWDS, _CROWD_KEEPS = (8, 32, 128), 0.04, 32, 0.25
-_FIXED_WEIGHT, _FIXED_DELTA = 0.07, 0.01
+_FIXED_WEIGHT, _FIXED_DELTA = 0.06, 0.01
 _FIXED = ("scale", "shift", "part-0", "noise")
 """Hypotheses that are also held against the fixed reference: those that drift can creep towards."""
 _LEVELS = (15, 16, 31, 32, 63, 64, 127, 128, 255, 256)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from watchdog.drift import state as states
-from watchdog.drift.links import LOGIT_LIMIT, logit
+from watchdog.drift.links import LOGIT_LIMIT, Link
 from watchdog.model.score import Alarm, Promise, Score, Unusable
 from watchdog.model.tensor import Array
 
@@ -267,18 +267,22 @@ def _finite(reference: PairedReference, canary: str) -> dict[str, Array]:
 def _one(golden: float, residuals: Array, pooled: float) -> _Usual:
     middle, freedom = float(np.median(residuals)), max(len(residuals) - 1, 1)
     own = math.sqrt(float(np.square(residuals - middle).sum()) / freedom)
-    scale = math.hypot(pooled, 1.5 * own, _half_step(golden))
+    scale = math.hypot(pooled, 1.5 * own, _half_step(golden + residuals))
     return _Usual(golden=golden, middle=middle, doubt=_DOUBT * scale / math.sqrt(freedom), scale=scale)
 
 
-def _half_step(golden: float) -> float:
-    """From a confidence to half precision's next one nearer to 0.5, in logits: 0.16 at 0.997, 0.001 at 0.3.
+def _half_step(answers: Array) -> float:
+    """Where all answers are half precision's: from one to the next nearer to 0.5, in logits; else 0.
 
-    An engine that answers in FP16 moves by one such step for a perturbation that means nothing.
+    It is 0.16 at 0.997 and 0.001 at 0.3. An engine that answers in FP16 moves by one such step for a
+    perturbation that means nothing.
     """
-    confidence = np.float16(1 / (1 + math.exp(-min(max(golden, -LOGIT_LIMIT), LOGIT_LIMIT))))
-    nearer = np.nextafter(confidence, np.float16(0.5))
-    return abs(logit(float(confidence)) - logit(float(nearer)))
+    confidences = 1 / (1 + np.exp(-np.clip(answers, -LOGIT_LIMIT, LOGIT_LIMIT)))
+    halves = confidences.astype(np.float16)
+    if np.any(np.abs(confidences - halves) > 1e-6 * confidences):
+        return 0.0
+    nearer = np.nextafter(halves, np.float16(0.5))
+    return float(np.max(np.abs(Link.LOGIT.of_all(halves) - Link.LOGIT.of_all(nearer))))
 
 
 def _pooled(samples: Sequence[Array]) -> float:
