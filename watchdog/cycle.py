@@ -89,7 +89,7 @@ class Cycle:
         self._policy = policy
         self._drift = drift
         self._drift_burst = drift_burst
-        self._suspected_at = -math.inf
+        self._suspected_at: dict[Source, float] = {}
         self._recent: dict[str, Assessment] = {}
         self._one_at_a_time = asyncio.Lock()
         self._closed = False
@@ -130,14 +130,14 @@ class Cycle:
             try:
                 self._observe(event)
                 if self._is_worth_a_burst(event):
-                    self._suspected_at = event.at
+                    self._suspected_at[event.source] = event.at
                     await self._settle(event)
             except Exception as error:  # noqa: BLE001 - as in `tick`
                 self._fail(error)
 
     def _is_worth_a_burst(self, event: Suspected) -> bool:
         """A drift that lasts is seen again and again; and while the safe engine serves, the other harms nobody."""
-        recent = abs(event.at - self._suspected_at) < _SUSPECT_AGAIN_S
+        recent = abs(event.at - self._suspected_at.get(event.source, -math.inf)) < _SUSPECT_AGAIN_S
         return not recent and (event.source is not Source.SHADOW or self.state.desired is Role.FAST)
 
     async def command(self, command: Command, actor: str, why: str) -> Sequence[Decision]:

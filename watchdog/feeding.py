@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from watchdog.assembly import AssemblyError, Surroundings
 from watchdog.config import ModelSettings
 from watchdog.cycle import Cycle
-from watchdog.live import Answering, Feed, LiveWatch, Shadow, Subject
+from watchdog.live import Answering, Feed, LiveWatch, Shadow, ShadowSettings, Subject
 from watchdog.live.watch import Record
 from watchdog.model.engine import Description, Role
 from watchdog.model.event import Scored, Source, Suspected
@@ -35,6 +35,14 @@ def open_feed(
     """
     tags = {role: None if isinstance(answer, Fault) else answer.tag for role, answer in said.items()}
     engines = {role: Answering.of(model.engine(role), tags[role]) for role in Role}
+    shadows: list[Shadow] = []
+    suspect = _suspecting(cycle)
+
+    def alarm(scored: Scored) -> None:
+        suspect(scored)
+        for shadow in shadows:
+            shadow.hurry()
+
     try:
         watch = LiveWatch(
             subject=Subject(model=model.name, engines=engines),
@@ -45,12 +53,15 @@ def open_feed(
             observe=around.observe,
             clock=around.clock,
             healthy=lambda: cycle.state.state is State.SERVING_FAST and cycle.state.trouble is None,
-            on_alarm=_suspecting(cycle),
+            on_alarm=alarm,
             record=_recording(model.name, journal, around.clock) if model.drift.record else None,
         )
     except ValueError as error:
         raise AssemblyError([f"{model.name}: drift: {error}"]) from error
-    return Feed(watch, _shadow(model, watch, prober, around))
+    if model.drift.shadow is None:
+        return Feed(watch)
+    shadows.append(_shadow(model, model.drift.shadow, watch, prober, around))
+    return Feed(watch, shadows[0])
 
 
 def _suspecting(cycle: Cycle) -> Callable[[Scored], None]:
@@ -75,14 +86,14 @@ def _recording(model: str, journal: Journal, clock: Clock) -> Record:
     return record
 
 
-def _shadow(model: ModelSettings, watch: LiveWatch, prober: Prober, around: Surroundings) -> Shadow | None:
-    if model.drift.shadow is None:
-        return None
+def _shadow(
+    model: ModelSettings, settings: ShadowSettings, watch: LiveWatch, prober: Prober, around: Surroundings
+) -> Shadow:
     return Shadow(
         target=prober.target,
         outputs=model.outputs,
         batched=all(canary.batched for canary in prober.judge.canaries.values()),
-        settings=model.drift.shadow,
+        settings=settings,
         take=watch.take_pairs,
         observe=around.observe,
         clock=around.clock,

@@ -8,7 +8,7 @@ import json
 import math
 import random
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,10 +30,11 @@ from watchdog.api.server import create, serve
 from watchdog.api.service import Intake, NoSuchModelError
 from watchdog.endpoints import oip_http, triton_http
 from watchdog.endpoints.http_server import Body
-from watchdog.live import Feed, LiveSettings, Shadow, ShadowSettings, Slice
+from watchdog.live import Feed, LiveSettings, Mirrored, Shadow, ShadowSettings, Slice
 from watchdog.model.engine import Role
 from watchdog.model.event import Source
 from watchdog.model.fault import Fault
+from watchdog.model.observation import Pair
 from watchdog.model.probe import InferRequest, Reply
 from watchdog.model.tensor import DTYPES, Array
 from watchdog.prober import Target
@@ -610,3 +611,25 @@ def test_a_feed_is_what_the_routes_need() -> None:
     feed: Intake = Hospital().feed
     assert feed.sources == {Source.LIVE, Source.SHADOW}
     assert feed.readings == (OUTPUT,)
+
+
+async def test_where_answers_have_drifted_the_next_requests_are_all_compared() -> None:
+    async def take(pairs: Sequence[Pair], *, as_one: bool = False) -> None: ...
+
+    shadow = Shadow(
+        target=Target(model=MODEL, engines=ENGINES, public=PUBLIC, endpoints={}, deadline_s=2.0),
+        outputs=settings().outputs,
+        batched=True,
+        settings=ShadowSettings(rate=1e-9, reference=ENOUGH, queue=1024),
+        take=take,
+        observe=lambda _: None,
+        clock=now,
+        chance=random.Random(3),
+    )
+
+    async def read() -> Mirrored:
+        return Mirrored(inputs={"x": IMAGE})
+
+    assert not any([await shadow.offer(read) for _ in range(20)])
+    shadow.hurry()
+    assert [await shadow.offer(read) for _ in range(60)] == [True] * 50 + [False] * 10

@@ -23,6 +23,8 @@ from watchdog.ports import Clock, Observer
 from watchdog.prober import Target
 from watchdog.readings import names_of, read_answer
 
+_HURRY = 50
+"""So many requests in a row are compared where patients' answers have drifted."""
 _OWN = "watchdog-"
 """How the ids of the watchdog's own requests begin, canaries' and these: a gateway mirrors them as well."""
 
@@ -78,20 +80,26 @@ class Shadow:
         self._chance = chance
         self._numbers = itertools.count(1)
         self._queue: asyncio.Queue[Mirrored] = asyncio.Queue()
+        self._hurried = 0
         self._places = 0
         """Requests that are being read, or wait."""
+
+    def hurry(self) -> None:
+        """Compare the next requests, all that there are places for: something was seen that pairs can tell of."""
+        self._hurried = _HURRY
 
     async def offer(self, read: Read) -> bool:
         """Take a request, or not: only then is it read, and there is a place for it.
 
         Whatever `read` raises passes through, and its place is free again.
         """
-        if self._chance.random() >= self._settings.rate:
+        if not self._hurried and self._chance.random() >= self._settings.rate:
             return False
         if self._places >= self._settings.queue:
             self._miss(Missed.QUEUE_FULL)
             return False
         self._places += 1
+        self._hurried = max(0, self._hurried - 1)
         try:
             mirrored = await read()
         except BaseException:
