@@ -55,8 +55,9 @@ class Network:
 
     def margins(self, hidden: Array) -> Array:
         """[N, 9] the other classes' logits, less the top one's."""
-        logits = np.sort(hidden @ self.weights[1] + self.biases[1], axis=1)
-        return np.asarray(logits[:, :-1] - logits[:, -1:])
+        with np.errstate(invalid="ignore"):  # a corrupted weight may make infinities meet
+            logits = np.sort(hidden @ self.weights[1] + self.biases[1], axis=1)
+            return np.asarray(logits[:, :-1] - logits[:, -1:])
 
 
 def confidence(margins: Array, temperature: Array | float = 1.0) -> Array:

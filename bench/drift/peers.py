@@ -9,9 +9,10 @@ IncrementalKSTest, which says the same as the sliding KS (a test shows it) at 65
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
-from frouros.detectors import concept_drift as frouros
 from river import drift
 
 from bench.drift.calibrate import Calibrated
@@ -20,6 +21,8 @@ from bench.drift.streams import Array, Rng
 from bench.drift.subject import OneByOne, Subject, ToCalibrate, Update
 
 river: Any = drift  # it has types, but not for what is called here
+frouros: Any = import_module("frouros.detectors.concept_drift") if find_spec("frouros") else None
+"""None where it can't be installed, as on Python 3.13."""
 LAX = 1e5
 """Observations to a false alarm that the calibrated ones have: 300 times as many alarms as are wanted."""
 
@@ -82,6 +85,17 @@ def _cusum(threshold: float) -> MeanCusum:
     return MeanCusum(name="mean CUSUM at 10⁵", threshold=threshold, allowance=0.25, arl_promised=LAX)
 
 
+def _of_frouros() -> tuple[OneByOne, ...]:
+    if frouros is None:
+        return ()
+    return (
+        _from_frouros("ADWIN", frouros.ADWIN, share=0.1),
+        _from_frouros("PageHinkley", frouros.PageHinkley, sides=2, share=0.2),
+        _from_frouros("CUSUM", frouros.CUSUM, sides=2, share=0.2),
+        _from_frouros("GeometricMovingAverage", frouros.GeometricMovingAverage, sides=2, share=0.2),
+    )
+
+
 OTHERS: tuple[Subject | ToCalibrate, ...] = (
     SlidingKs(name="KS(100) p < 0.01", window=100, p_value=0.01),
     SlidingKs(name="KS(500) p < 0.01", window=500, p_value=0.01),
@@ -90,10 +104,7 @@ OTHERS: tuple[Subject | ToCalibrate, ...] = (
     _from_river("ADWIN", lambda _seed: river.ADWIN()),
     _from_river("KSWIN", lambda seed: river.KSWIN(seed=seed), share=0.02),
     _from_river("PageHinkley", lambda _seed: river.PageHinkley()),
-    _from_frouros("ADWIN", frouros.ADWIN, share=0.1),
-    _from_frouros("PageHinkley", frouros.PageHinkley, sides=2, share=0.2),
-    _from_frouros("CUSUM", frouros.CUSUM, sides=2, share=0.2),
-    _from_frouros("GeometricMovingAverage", frouros.GeometricMovingAverage, sides=2, share=0.2),
+    *_of_frouros(),
     Calibrated(name="KS(500) at 10⁵", arl=LAX, at=_ks, between=(0.08, 0.15)),
     Calibrated(name="PSI(500) at 10⁵", arl=LAX, at=_psi, between=(0.05, 0.25)),
     Calibrated(name="mean CUSUM at 10⁵", arl=LAX, at=_cusum, between=(5.0, 60.0)),

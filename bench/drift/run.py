@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench.drift import classifier, figures, oracle, pairs, report, studies
+from bench.drift import classifier, figures, oracle, pairs, peers, report, studies
 from bench.drift.contestants import CONTESTANTS, OURS, STREAMS, terms
 from bench.drift.figures import Beside, Measured, Oracles, Row
 from bench.drift.measure import Delays, Quiet, bound_for
@@ -344,7 +344,9 @@ def _circumstances() -> dict[str, Any]:
             "python": platform.python_version(),
             "load_1m": os.getloadavg()[0],
         },
-        "versions": {package: version(package) for package in _PACKAGES},
+        "versions": {
+            package: version(package) for package in _PACKAGES if package != "frouros" or peers.frouros is not None
+        },
     }
 
 
