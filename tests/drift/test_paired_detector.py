@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from watchdog.drift import paired as module
 from watchdog.drift import state as states
-from watchdog.drift.links import logit
+from watchdog.drift.links import Link, logit
 from watchdog.drift.paired import EVERYTHING, PairedDetector, PairedReference, PairedState
 from watchdog.model.score import Promise, Score, Unusable
 from watchdog.model.tensor import Array
@@ -227,7 +227,7 @@ def test_were_the_null_as_heavy_tailed_as_it_may_be_nothing_would_be_won_either(
 def test_half_precisions_steps_are_no_evidence_though_capture_saw_none() -> None:
     golden = np.array([5.5, 7.0, 8.3, 17.0, 3.0, -5.0, 0.2])
     confidences = np.float16(1 / (1 + np.exp(-golden)))
-    residuals = [logit(halved) - z for halved, z in zip(confidences.tolist(), golden.tolist(), strict=True)]
+    residuals = (Link.LOGIT.of_all(confidences) - golden).tolist()
     reference = PairedReference(
         golden={_id(i): {READING: z} for i, z in enumerate(golden.tolist())},
         residuals={_id(i): {READING: [each] * REPEATS} for i, each in enumerate(residuals)},

@@ -84,12 +84,14 @@ def play(fault: str, console: "Console", *, folder: Path | None = None, stay: bo
         raise StageError(f"the demo needs a real Triton: {missing}")
     with ExitStack() as stack:
         if folder is None:
-            folder = Path(tempfile.mkdtemp(prefix="watchdog-demo-"))
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            place = Path(tempfile.mkdtemp(prefix="watchdog-demo-"))
+            stack.callback(shutil.rmtree, place, ignore_errors=True)
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise StageError(f"--folder {folder}: is not an empty folder")
+        else:
+            place = folder
         try:
-            return Play(fault, console, folder.resolve(), stack).run(stay=stay)
+            return Play(fault, console, place.resolve(), stack, kept=folder is not None).run(stay=stay)
         except (TritonError, AlertmanagerError) as error:
             raise StageError(str(error)) from error
 
@@ -97,9 +99,10 @@ def play(fault: str, console: "Console", *, folder: Path | None = None, stay: bo
 class Play:
     """One performance. `stack` ends everything that it starts."""
 
-    def __init__(self, fault: str, console: "Console", folder: Path, stack: ExitStack) -> None:
+    def __init__(self, fault: str, console: "Console", folder: Path, stack: ExitStack, *, kept: bool) -> None:
         self._console = console
         self._folder = folder
+        self._kept = kept
         self._stack = stack
         self._fault = FAULTS[fault]
         self._expected = EXPECTED[fault]
@@ -333,7 +336,7 @@ class Play:
                 f"proven switch [bold]{(o.proven_at - o.detected_at) * 1e3:.0f} ms[/], or {o.round_trips_to_proof:.1f} "
                 f"round trips of a canary ({o.canary_round_trip_s * 1e3:.1f} ms)"
             )
-        if self._expected.live:
+        if self._expected.live and self._kept:
             self._say(f"recorded: `watchdog replay {self._folder}/state/journal.sqlite --reference {_LIVE_REFERENCE}`")
         wrong = f", {o.ordinary_wrong} answered wrongly before the switch" if o.ordinary_wrong else ""
         self._say(f"{o.ordinary_requests} ordinary requests, [bold]{o.ordinary_failures} failed[/]{wrong}")
