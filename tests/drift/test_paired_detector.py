@@ -226,7 +226,7 @@ def test_were_the_null_as_heavy_tailed_as_it_may_be_nothing_would_be_won_either(
 
 def test_half_precisions_steps_are_no_evidence_though_capture_saw_none() -> None:
     golden = np.array([5.5, 7.0, 8.3, 17.0, 3.0, -5.0, 0.2])
-    confidences = np.float16(1 / (1 + np.exp(-golden)))
+    confidences = (1 / (1 + np.exp(-golden))).astype(np.float16)
     residuals = (Link.LOGIT.of_all(confidences) - golden).tolist()
     reference = PairedReference(
         golden={_id(i): {READING: z} for i, z in enumerate(golden.tolist())},
