@@ -108,6 +108,7 @@ def test_check_finds_everything_right(site: Site, tmp_path: Path) -> None:
         f"{MODEL} router",
         f"{MODEL} canaries",
         f"{MODEL} baseline",
+        f"{MODEL} drift",
         f"{MODEL} safe probe",
         f"{MODEL} fast probe",
         f"{MODEL} public probe",
