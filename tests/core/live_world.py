@@ -61,6 +61,9 @@ class StandIn:
     def fresh(self) -> list[int]:
         return [0, 0]
 
+    def restarted(self, state: list[int]) -> list[int]:
+        return [0, 0]
+
     def update(self, state: list[int], study: Sequence[float]) -> tuple[list[int], Score]:
         state[0] += 1
         state[1] += max(study) > 0.9

@@ -18,6 +18,7 @@ from watchdog.drift.promise import parse
 from watchdog.live import Answering, LiveSettings, LiveWatch, ShadowSettings, Slice, Studies, Subject
 from watchdog.live.learnt import Learnt, Sample
 from watchdog.live.settings import observations_a_day
+from watchdog.live.track import Track
 from watchdog.model.engine import Address, Engine, Role
 from watchdog.model.event import Learning, Scored, Source
 from watchdog.model.observation import Observation, Pair
@@ -580,3 +581,28 @@ def test_a_study_of_very_many_slices_is_learnt_by_a_sample_of_them() -> None:
     sample.add([0.5])
     assert len(sample) == 2
     assert len(sample.to_bytes()) == 2 * 4 + (64 + 1) * 8
+
+
+async def test_an_alarm_costs_the_evidence_but_not_the_pool_that_grew_with_the_healthy_stream() -> None:
+    rng = np.random.default_rng(1)
+    promise, engines = Promise(run_length=1e5), {Role.FAST: Answering(name="m/2")}
+    track = Track(
+        source=Source.LIVE,
+        reading="p",
+        link=Link.LOGIT,
+        promise=promise,
+        subject=Subject(model="m", engines=engines),
+        reference=1000,
+    )
+    for value in rng.beta(2, 5, 1000).tolist():
+        track.learn([value])
+    await track.build(LiveDetector)
+    pooled = track.state.pooled
+    for value in rng.beta(2, 5, 300).tolist():
+        assert track.watch([value]).alarm is None
+    zeros = 0
+    while track.watch([0.0]).alarm is None:
+        zeros += 1
+        assert zeros < 20
+    assert track.state.pooled == pooled + 300 + zeros + 1
+    assert not track.state.wealth.any()

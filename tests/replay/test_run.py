@@ -65,7 +65,7 @@ def test_it_is_what_the_detector_itself_says(changed: Replay) -> None:
         if score.alarm is not None:
             places.append(i)
             began.append(used[-score.alarm.observations_ago])
-            state, used = detector.fresh(), []
+            state, used = detector.restarted(state), []
     month = changed.readings[0].settings[1]
     assert month.places.tolist() == places
     assert [alarm.began for alarm in month.alarms] == began

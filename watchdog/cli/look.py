@@ -45,7 +45,7 @@ def probe(
 
     with _explained():
         settings = _read(config)
-        assessment, limits = asyncio.run(_probe(settings, _pick(settings, model), engine, canary))
+        assessment, limits = asyncio.run(_probe(settings, pick(settings, model), engine, canary))
     if as_json:
         terminal.print_json(assessment_json(assessment))
     else:
@@ -72,7 +72,7 @@ def baseline(
     with _explained():
         settings = _read(config)
         summaries = []
-        for one in settings.models if model is None else [_pick(settings, model)]:
+        for one in settings.models if model is None else [pick(settings, model)]:
             captured = asyncio.run(_capture(settings, one, repeats))
             summaries.append(_summary(captured, one.baseline))
             if not as_json:
@@ -107,7 +107,8 @@ def _read(path: Path) -> "Config":
     return read(path)
 
 
-def _pick(settings: "Config", name: str | None) -> "ModelSettings":
+def pick(settings: "Config", name: str | None) -> "ModelSettings":
+    """The named model, or the only one; leaves with a message where there is none such."""
     names = ", ".join(m.name for m in settings.models)
     if name is None and len(settings.models) > 1:
         terminal.fail(terminal.WRONG_CALL, f"the configuration has several models; name one with --model: {names}")

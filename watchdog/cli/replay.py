@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from watchdog.cli import terminal
+from watchdog.cli.look import pick
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -161,16 +162,10 @@ def _configured(path: Path, name: str | None) -> "ModelSettings":
     from watchdog.config import ConfigError, read  # noqa: PLC0415 - heavy
 
     try:
-        models = read(path).models
+        settings = read(path)
     except ConfigError as error:
         terminal.fail(terminal.WRONG_CALL, "the configuration can't be used:", *error.problems)
-    names = ", ".join(model.name for model in models)
-    if name is None and len(models) > 1:
-        terminal.fail(terminal.WRONG_CALL, f"the configuration has several models; name one with --model: {names}")
-    found = next((model for model in models if name in (None, model.name)), None)
-    if found is None:
-        terminal.fail(terminal.WRONG_CALL, f"--model {name}: the configuration has {names}")
-    return found
+    return pick(settings, name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

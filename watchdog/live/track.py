@@ -24,6 +24,9 @@ class Detector(Protocol):
     def fresh(self) -> Any:
         """The state of a detector that has seen nothing."""
 
+    def restarted(self, state: Any) -> Any:
+        """The state without its evidence: what was learnt of the healthy stream since the reference stays."""
+
     def update(self, state: Any, study: Sequence[float]) -> tuple[Any, Score]:
         """The state after one more study, and what it says."""
 
@@ -87,7 +90,7 @@ class Track:
         return len(self.sample) >= self.want
 
     def watch(self, values: Sequence[float]) -> Score:
-        """Show the detector one more study; after an alarm it begins anew, against the same reference."""
+        """Show the detector one more study; after an alarm it gathers evidence anew."""
         detector = self.detector
         if detector is None:
             raise RuntimeError(f"{self.reading} is still being learnt")
@@ -97,7 +100,8 @@ class Track:
             self.state = detector.fresh()  # the old one is used up even so
             raise
         if score.alarm is not None:
-            self.state, self.alarms, self.last_alarm = detector.fresh(), self.alarms + 1, score.alarm
+            self.state = detector.restarted(self.state)
+            self.alarms, self.last_alarm = self.alarms + 1, score.alarm
         self.score, self.unsaved_state = score, True
         return score
 

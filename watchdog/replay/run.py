@@ -64,7 +64,7 @@ def replay(
     """Run every reading through a detector for each setting, and through the customary practices.
 
     Each reading has detectors of its own, which keep the promise together, as in the running watchdog; after an
-    alarm one begins anew, against the same reference. Cost: some 20 µs an observation and setting.
+    alarm one gathers evidence anew. Cost: some 20 µs an observation and setting.
 
     Args:
         recording: the stream, and the reference before it unless there is another one.
@@ -332,7 +332,7 @@ class _Run:
             self.statistics.append(score.statistic)
             if score.alarm is not None:
                 self._note(i, score.statistic, score.alarm)
-                state, self.begun = detector.fresh(), i + 1
+                state, self.begun = detector.restarted(state), i + 1
             if not (i + 1) % _TICK:
                 tick(_TICK)
         tick(len(self.stage.series) - self.stage.first - len(studies) // _TICK * _TICK)
