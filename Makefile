@@ -27,14 +27,16 @@ format: setup ## Let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup ## Measure the cycle beside a bare client; writes bench/results/
+bench: setup ## Measure the cycle, what probing costs other traffic, and the trace intake; writes bench/results/
 	@$(BIN)/python -m bench.cycle
+	@$(BIN)/python -m bench.interference
+	@$(BIN)/python -m bench.spans
 
 bench-drift: setup ## Measure drift detectors beside others and the oracle, and write docs/drift-benchmark.md (QUICK=1: a smoke run)
 	@$(BIN)/python -m bench.drift.run $(if $(QUICK),--quick,--report)
 
 requirements: setup ## Pin all dependencies anew (needs uv)
-	@UV_PYTHON_DOWNLOADS=never uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url \
+	@UV_PYTHON_DOWNLOADS=never uv pip compile pyproject.toml $(foreach extra,bench demo dev replay,--extra $(extra)) --universal --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-annotate --no-header --override requirements/overrides.in --upgrade -q -o requirements/dev.txt
 
 clean: ## Remove what was made here
