@@ -15,18 +15,26 @@ from watchdog.model.event import (
     CycleFailed,
     Delivered,
     Diagnosed,
+    EngineSeen,
+    GpuSeen,
+    GrowthSeen,
     Ignored,
     Learning,
+    LoadSeen,
     Noticed,
     Probed,
     Proved,
     RouteSeen,
     Scored,
+    SpansTaken,
     Suspected,
     Switched,
+    Timed,
 )
 from watchdog.model.fault import Fault
+from watchdog.model.gpu import GpuReading
 from watchdog.model.journal import Entry, EntryKind
+from watchdog.model.load import Statistics
 from watchdog.model.notice import Delivery, Notice
 from watchdog.model.probe import InferRequest, Reply
 from watchdog.model.route import Applied, Observed
@@ -41,6 +49,18 @@ class Endpoint(Protocol):
 
     async def describe(self, address: Address, timeout_s: float) -> Description | Fault:
         """What the server says of a model, or of one version of it where `address` pins one."""
+
+    async def statistics(self, address: Address, timeout_s: float) -> Statistics | Fault:
+        """What the server has counted of a version's traffic; one call, since it is asked often."""
+
+    async def close(self) -> None: ...
+
+
+class GpuSource(Protocol):
+    """Tells of the GPUs beside the server."""
+
+    async def read(self, timeout_s: float) -> GpuReading:
+        """All of them now, or on what condition they can't be watched, within `timeout_s`."""
 
     async def close(self) -> None: ...
 
@@ -126,6 +146,12 @@ Event = (
     | Suspected
     | Learning
     | Ignored
+    | Timed
+    | LoadSeen
+    | EngineSeen
+    | GpuSeen
+    | GrowthSeen
+    | SpansTaken
     | Decision
 )
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from watchdog.model.engine import Role
+from watchdog.model.probe import Attribution
 from watchdog.model.tensor import Array
 
 
@@ -22,6 +23,10 @@ class Latency:
 
     median_s: float
     p99_s: float
+    attribution: Attribution = Attribution.NONE
+    """How the device times among `measures` were learnt; by one way for all of them."""
+    measures: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Measure (``total``, ``host``, ``device`` or another part) → seconds, a number for each probe."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,5 +1,6 @@
 """Who can answer: addresses, engines and what a server says of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -77,6 +78,32 @@ class Counters:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tracing:
+    """How a server traces the requests to one model."""
+
+    on: bool
+    """Whether it can export what it traces as OpenTelemetry spans."""
+    mode: str
+    """``opentelemetry``, or ``triton`` for a file on the server."""
+    rate: int
+    """Every so many requests; with 0 none but those that carry a ``traceparent``."""
+    url: str = ""
+    """Where it sends the spans to; empty where it doesn't."""
+    delay_s: float | None = None
+    """How long it gathers spans before it sends them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShapeRange:
+    """The shapes of one input that a TensorRT engine was built for: its optimisation profile."""
+
+    least: tuple[int, ...]
+    best: tuple[int, ...]
+    """What its kernels were chosen for (TensorRT's ``opt``)."""
+    most: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
     """What a server says of one model (version)."""
 
@@ -92,3 +119,9 @@ class Description:
     """Whether the server may answer this model from a cache."""
     counters: Counters | None = None
     extensions: tuple[str, ...] = field(default=())
+    tracing: Tracing | None = None
+    """None where the server doesn't tell."""
+    profiles: Mapping[str, ShapeRange] = field(default_factory=dict)
+    """By input, where the model declares them."""
+    unreadable: tuple[str, ...] = ()
+    """What the model declares for the watchdog and is malformed: a sentence each."""

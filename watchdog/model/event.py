@@ -6,10 +6,13 @@ from enum import StrEnum
 
 from watchdog.model.diagnosis import Diagnosis
 from watchdog.model.engine import Role
+from watchdog.model.gpu import GpuReading, Leak
+from watchdog.model.load import Load
 from watchdog.model.notice import Delivery, Notice
+from watchdog.model.probe import ProbeResult
 from watchdog.model.route import Applied, Observed
 from watchdog.model.score import Score
-from watchdog.model.verdict import Assessment
+from watchdog.model.verdict import Assessment, Finding
 
 
 class Command(StrEnum):
@@ -134,6 +137,10 @@ class Source(StrEnum):
     """Answers to patients' images."""
     SHADOW = "shadow"
     """Differences between the two engines' answers to the same patient's image."""
+    TIMING = "timing"
+    """How long canaries take, by measure, held against the baseline."""
+    OBJECTIVE = "objective"
+    """A quantile of how long canaries take, over a window."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,13 +156,15 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suspected:
-    """Answers to patients' images are not what they were: canaries must show whose fault that is."""
+    """Answers are not what they were, or take longer: a burst of canaries must show whose fault that is."""
 
     model: str
     at: float
     source: Source
     reading: str
-    score: Score
+    finding: Finding
+    by_itself: bool = False
+    """Whether it stands even if a burst shows nothing: it is of some answers only, or a fact already."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,3 +192,62 @@ class Ignored:
     """Why, as one of a few fixed names, such as ``non-finite`` or ``another-engine``."""
     count: int
     """How many by this event alone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timed:
+    """Where a probe's time went, as far as will ever be known: once for each probe that was answered.
+
+    Later than `Probed`, since a server tells of a request after it has answered it.
+    """
+
+    model: str
+    at: float
+    result: ProbeResult
+    """Without its outputs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadSeen:
+    """All traffic of one engine since the last time, by the server's own counts."""
+
+    model: str
+    at: float
+    role: Role
+    load: Load | None
+    """None where they can't be read."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineSeen:
+    """What a server said of an engine, held against what was vetted and what runs it."""
+
+    model: str
+    at: float
+    role: Role
+    tag: str | None
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GpuSeen:
+    at: float
+    reading: GpuReading
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GrowthSeen:
+    """The trend of one holder's GPU memory, leaking or not."""
+
+    at: float
+    leak: Leak
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpansTaken:
+    """What became of spans that the trace intake received."""
+
+    at: float
+    outcome: str
+    """One of a few fixed names, such as ``matched`` or ``foreign``."""
+    count: int

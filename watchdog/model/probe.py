@@ -12,6 +12,9 @@ from watchdog.model.tensor import Array
 class Attribution(StrEnum):
     """How a device time was learnt, and so how far it can be trusted."""
 
+    MODEL = "model"
+    """By the device's own clock for this very request: told in an output of the answer, or read where
+    the engine runs in-process."""
     TRACE = "trace"
     """From the server's trace of this very request."""
     SERVER_TIMING = "server-timing"
@@ -19,6 +22,24 @@ class Attribution(StrEnum):
     SHARED = "shared"
     """From a difference of the server's statistics: other traffic is mixed in."""
     NONE = "none"
+
+
+class Part(StrEnum):
+    """Where a request's time goes, in the order in which it passes. Together they are the whole."""
+
+    CLIENT = "client"
+    """The watchdog's own: writing the request, reading the answer."""
+    NETWORK = "network"
+    """Between the watchdog and the server's front end, both ways: client library, kernel, wire."""
+    FRONT_END = "front-end"
+    """The server's own: receiving, scheduling, sending."""
+    QUEUE = "queue"
+    """Waiting for an instance of the model, or for a batch to fill."""
+    INPUT = "input-copy"
+    MODEL = "model"
+    """The model's own code around the device's work, where the model tells the two apart."""
+    DEVICE = "device"
+    OUTPUT = "output-copy"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +50,12 @@ class Timing:
     """Unix seconds."""
     total_s: float
     """From handing the request to the client library to having the whole answer."""
+    client_s: float | None = None
+    """Of that, what the watchdog itself used for writing and reading."""
     device_s: float | None = None
     attribution: Attribution = Attribution.NONE
+    parts: Mapping[Part, float] = field(default_factory=dict)
+    """Where the whole time went; empty unless this request was traced."""
 
     @property
     def host_s(self) -> float | None:
@@ -80,3 +105,5 @@ class ProbeResult:
     answered_by: Answerer = field(default_factory=Answerer)
     cached: bool | None = None
     """Whether a response cache answered; None where nothing could tell."""
+    trace_id: str = ""
+    """The W3C trace id that the request carried; empty where it carried none."""

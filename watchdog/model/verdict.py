@@ -37,6 +37,10 @@ class Reason(StrEnum):
     LATENCY = "latency"
     CACHED = "cached"
     NO_ANSWER = "no-answer"
+    ENGINE_TAG = "engine-tag"
+    """Built for another runtime or GPU, or not the engine that the baseline knows."""
+    OFF_PROFILE = "off-profile"
+    """Inputs are far from the shape that the engine was optimised for."""
 
     @property
     def rank(self) -> int:
