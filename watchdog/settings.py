@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -68,6 +69,25 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*(us|ms|s|m|h|d)$"}),
 ]
 """A span of time in seconds, written with its unit in the configuration file."""
+
+
+_LISTEN = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}")
+
+
+def _host_and_port(value: str) -> str:
+    if not _LISTEN.fullmatch(value) or int(value.rpartition(":")[2]) > 65535:
+        raise ValueError("write host:port, such as 127.0.0.1:9469 or [::1]:9469, with a port up to 65535")
+    return value
+
+
+Listen = Annotated[str, AfterValidator(_host_and_port), Field(json_schema_extra={"pattern": f"^{_LISTEN.pattern}$"})]
+"""Where to listen: host and port; port 0 takes any free one."""
+
+
+def address_of(listen: Listen) -> tuple[str, int]:
+    """The host, without an IPv6 address's brackets, and the port."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _beside_file(value: Any, info: ValidationInfo) -> Any:

@@ -4,12 +4,15 @@ import re
 import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from watchdog.settings import LocalPath, Secret, Settings
+from watchdog.settings import Listen, LocalPath, Secret, Settings, address_of
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 _ALLOWED = "write host:port or http(s)://host:port[/prefix], such as 127.0.0.1:8000 or https://triton.example:8443"
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -192,3 +195,30 @@ class Server(Remote):
     def base_url(self) -> str:
         """With a scheme, and without a slash at the end."""
         return f"{'https' if self.secure else 'http'}://{self.place.host_port}{self.place.prefix}"
+
+
+async def serve(app: "web.Application", listen: Listen, **options: Any) -> tuple["web.AppRunner", str]:
+    """Serve until the runner is cleaned up.
+
+    Args:
+        app: what answers.
+        listen: where.
+        options: of `web.AppRunner`, beyond what all servers here have.
+
+    Returns:
+        The runner, and the base URL in use.
+
+    Raises:
+        OSError: the address can't be listened on.
+    """
+    from aiohttp import web  # noqa: PLC0415 - only where it is used
+
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0, **options)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, *address_of(listen)).start()
+    except (OSError, UnicodeError) as error:  # the latter for a host that can't be a name
+        await runner.cleanup()
+        raise OSError(getattr(error, "errno", None), f"can't listen on {listen}: {error}") from error
+    host, port = runner.addresses[0][:2]
+    return runner, f"http://{f'[{host}]' if ':' in host else host}:{port}"

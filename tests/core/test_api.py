@@ -10,9 +10,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from watchdog.api.server import create, serve
+from watchdog.api.server import create
 from watchdog.api.service import Intake, NoSuchModelError, ReloadError
 from watchdog.model.event import Command
+from watchdog.transport import serve
 
 TOKEN = "s3cret-é"
 AUTH = {"Authorization": f"Bearer {TOKEN}"}
@@ -61,7 +62,7 @@ class FakeService:
 
 @asynccontextmanager
 async def listening(service: FakeService) -> AsyncIterator[aiohttp.ClientSession]:
-    runner, url = await serve(create(service), "127.0.0.1", 0)
+    runner, url = await serve(create(service), "127.0.0.1:0")
     try:
         async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=10)) as session:
             yield session
@@ -355,17 +356,17 @@ async def test_an_address_in_use_is_an_error_and_leaves_nothing_open(service: Fa
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(OSError, match=r"(?i)address already in use"):
-            await serve(create(service), "127.0.0.1", taken.getsockname()[1])
+            await serve(create(service), f"127.0.0.1:{taken.getsockname()[1]}")
 
 
 async def test_the_url_in_use_is_given_for_both_kinds_of_address(service: FakeService) -> None:
-    runner, url = await serve(create(service), "127.0.0.1", 0)
+    runner, url = await serve(create(service), "127.0.0.1:0")
     await runner.cleanup()
     assert url.startswith("http://127.0.0.1:")
     try:
         port = free_port(socket.AF_INET6, "::1")
     except OSError:
         pytest.skip("no IPv6 here")
-    runner, url = await serve(create(service), "::1", port)
+    runner, url = await serve(create(service), f"[::1]:{port}")
     await runner.cleanup()
     assert url == f"http://[::1]:{port}"

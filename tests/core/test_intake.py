@@ -26,7 +26,7 @@ from tests.core.test_api import FakeService
 from tests.core.virtual_time import in_virtual_time, now
 from watchdog.api import intake as intake_routes
 from watchdog.api.oip_request import WrongBodyError, decode
-from watchdog.api.server import create, serve
+from watchdog.api.server import create
 from watchdog.api.service import Intake, NoSuchModelError
 from watchdog.endpoints import oip_http, triton_http
 from watchdog.endpoints.http_server import Body
@@ -38,6 +38,7 @@ from watchdog.model.observation import Pair
 from watchdog.model.probe import InferRequest, Reply
 from watchdog.model.tensor import DTYPES, Array
 from watchdog.prober import Target
+from watchdog.transport import serve
 
 OBSERVATIONS = f"/api/v1/models/{MODEL}/observations"
 PAIRS = f"/api/v1/models/{MODEL}/pairs"
@@ -124,7 +125,7 @@ async def running(
     hospital = hospital or Hospital()
     service = IntakeService(hospital)
     service.the_token = token
-    runner, url = await serve(create(service), "127.0.0.1", 0)
+    runner, url = await serve(create(service), "127.0.0.1:0")
     hospital.feed.start()
     try:
         headers = {"Authorization": f"Bearer {token}"} if sends else {}

@@ -19,7 +19,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def create(service: Service) -> web.Application:
-    """The application; run it with `serve`."""
+    """The application; run it with `transport.serve`."""
     api = _Api(service)
     app = web.Application(client_max_size=_MAX_BODY, middlewares=[_errors_as_json])
     app.add_routes(
@@ -35,24 +35,6 @@ def create(service: Service) -> web.Application:
         ]
     )
     return app
-
-
-async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, str]:
-    """Listen; the runner to clean up later, and the base URL in use.
-
-    Raises:
-        OSError: the address can't be listened on.
-    """
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError:
-        await runner.cleanup()
-        raise
-    bound = runner.addresses[0]
-    shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-    return runner, f"http://{shown}:{bound[1]}"
 
 
 class _Api:
