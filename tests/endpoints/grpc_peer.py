@@ -16,8 +16,12 @@ class Peer(grpc.GenericRpcHandler):  # type: ignore[misc]
     def __init__(self) -> None:
         self.script: Script = b""
         self.url = ""
+        self.methods: list[str] = []
+        self.metadata: list[dict[str, str]] = []
 
     def service(self, handler_call_details: Any) -> Any:
+        self.methods.append(handler_call_details.method)
+        self.metadata.append(dict(handler_call_details.invocation_metadata))
         return grpc.unary_unary_rpc_method_handler(self._answer)
 
     async def _answer(self, _: bytes, context: Any) -> bytes:

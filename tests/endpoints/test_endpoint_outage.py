@@ -44,7 +44,7 @@ async def test_a_server_that_dies_and_comes_back(mortal: TritonServer, kind: str
         died = await waiting
         assert isinstance(died, Fault), died
         assert (died.kind, died.blame, died.retry) == (FaultKind.REFUSED, Blame.NETWORK, True)
-        for call in (endpoint.infer(QUICK, 10), endpoint.describe(SCALE, 10)):
+        for call in (endpoint.infer(QUICK, 10), endpoint.describe(SCALE, 10), endpoint.statistics(SCALE, 10)):
             gone = await call
             assert isinstance(gone, Fault), gone
             assert (gone.kind, gone.blame) == (FaultKind.REFUSED, Blame.NETWORK)

@@ -15,8 +15,9 @@ from tests.endpoints.hostile import read_request, relay, response, tcp_server
 from tests.endpoints.kinds import Open
 from tests.triton_fixture import Scale, write_scale_model
 from watchdog.demo.triton import TritonServer, available
-from watchdog.model.engine import Address, Description
+from watchdog.model.engine import Address, Description, Tracing
 from watchdog.model.fault import Blame, Fault, FaultKind
+from watchdog.model.load import Statistics
 from watchdog.model.probe import InferRequest, Reply
 
 pytestmark = pytest.mark.triton
@@ -97,6 +98,8 @@ async def test_with_certificates_and_key(secured: Secured, kind: str, url: str, 
     described = await endpoint.describe(SCALE, 10)
     assert isinstance(described, Description)
     assert described.counters is not None
+    assert described.tracing == Tracing(on=False, mode="triton", rate=1000)
+    assert isinstance(counted := await endpoint.statistics(SCALE, 10), Statistics), counted
 
 
 async def test_a_header_of_one_request(secured: Secured, kind: str, url: str, open_at: Open) -> None:
@@ -115,6 +118,9 @@ async def test_without_the_key(secured: Secured, kind: str, url: str, open_at: O
     assert isinstance(described, Description), described
     assert described.versions == ("1",)
     assert described.counters is None
+    counted = await endpoint.statistics(SCALE, 10)
+    assert isinstance(counted, Fault)
+    assert counted.kind is FaultKind.FORBIDDEN
 
 
 async def test_a_secret_is_rotated(secured: Secured, kind: str, url: str, open_at: Open, tmp_path: Path) -> None:

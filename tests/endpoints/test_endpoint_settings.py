@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from tests.endpoints.kinds import KINDS, settings_of
 from watchdog.endpoints import _OPENERS
+from watchdog.endpoints.server import ServerSettings
+from watchdog.endpoints.tensorrt_engine import TensorRtSettings
 from watchdog.transport import Place
 
 
@@ -63,6 +65,7 @@ def test_addresses_that_are_none(kind: str, url: str) -> None:
         ({"headers": {"A": "b"}, "secret_headers": {"a": {"file": "f"}}}, "given twice"),
         ({"max_response_bytes": 0}, "greater than 0"),
         ({"shape": 1}, "not permitted"),
+        ({"runtime": "8.5.3"}, "write the versions of TensorRT and CUDA as in trt8.5.3-cuda11.8"),
     ],
 )
 def test_settings_that_contradict(kind: str, more: dict[str, Any], said: str) -> None:
@@ -83,6 +86,15 @@ def test_what_grpc_has_not(more: dict[str, Any], said: str) -> None:
         settings_of("triton-grpc", **{"url": "a:1", **more})
 
 
+@pytest.mark.parametrize("kind", ["triton-grpc", "triton-http"])
+def test_tritons_metrics_are_a_server_of_their_own(kind: str) -> None:
+    settings = settings_of(kind, "a:1", metrics={"url": "https://a:2"}, runtime="trt8.5.3-cuda11.8")
+    assert settings.metrics.base_url == "https://a:2"
+    assert settings.runtime == "trt8.5.3-cuda11.8"
+    with pytest.raises(ValidationError, match="host:port"):
+        settings_of(kind, "a:1", metrics={"url": "a"})
+
+
 def test_reading_settings_loads_no_client_library() -> None:
     program = (
         "import sys, watchdog.endpoints\n"
@@ -93,6 +105,9 @@ def test_reading_settings_loads_no_client_library() -> None:
 
 
 def test_every_kind_is_in_the_suite() -> None:
-    assert {get_args(each.model_fields["kind"].annotation)[0] for each in _OPENERS} == {
+    servers = [each for each in _OPENERS if issubclass(each, ServerSettings)]
+    assert {get_args(each.model_fields["kind"].annotation)[0] for each in servers} == {
         each["kind"] for each in KINDS.values()
     }
+    (elsewhere,) = set(_OPENERS) - set(servers)
+    assert elsewhere is TensorRtSettings, "no server: it has a suite of its own"

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from watchdog.endpoints.description import Answers
 from watchdog.endpoints.faults import FaultError, settled
 from watchdog.endpoints.oip_answer import decode
+from watchdog.endpoints.statistics import read_statistics
 from watchdog.model.engine import Address, Answerer, Description
 from watchdog.model.fault import Fault, FaultKind
+from watchdog.model.load import Statistics
 from watchdog.model.tensor import DTYPES, Array
 
 JSON = st.recursive(
@@ -96,11 +98,43 @@ def test_sound_answers_are_read_exactly(datatype: str, shape: list[int], data: s
     config=st.none() | _object(parameters=JSON, response_cache=JSON),
     statistics=st.none() | _object(model_stats=JSON),
     index=st.none() | st.lists(_object(name=st.just("m"), version=JSON, state=st.just("READY")), max_size=3),
+    tracing=st.none() | _object(trace_level=JSON, trace_mode=JSON, trace_rate=JSON, bsp_schedule_delay=JSON),
 )
-async def test_any_metadata(server: Any, model: Any, config: Any, statistics: Any, index: Any) -> None:
-    answers = Answers(server=server, model=model, config=config, statistics=statistics, index=index)
-
+async def test_any_metadata(**said: Any) -> None:
     async def describe() -> Description:
-        return answers.describe(Address(endpoint="e", model="m", version="1"))
+        return Answers(**said).describe(Address(endpoint="e", model="m", version="1"))
 
     assert isinstance(await settled(describe(), 1), Description | Fault)
+
+
+_STATISTICS = _object(success=_object(count=JSON, ns=JSON), fail=_object(count=JSON), queue=JSON)
+_ROW = _object(version=st.sampled_from(["1", "2"]), inference_count=JSON, inference_stats=_STATISTICS)
+
+
+@settings(max_examples=200, deadline=None)
+@given(answer=_object(model_stats=st.lists(_ROW, max_size=3)), version=st.sampled_from(["", "1"]))
+async def test_any_statistics(answer: Any, version: str) -> None:
+    async def read() -> Statistics:
+        return read_statistics(answer, Address(endpoint="e", model="m", version=version))
+
+    assert isinstance(await settled(read(), 1), Statistics | Fault)
+
+
+@given(text=st.text(alphabet="0123456789x \t-²", max_size=24))
+@example("1x1x64x64 1x1x512x512 8x1x512x512")
+@example("0x1 1x1 1x1")
+def test_any_profile(text: str) -> None:
+    answers = Answers(
+        server={},
+        model={"inputs": [{"name": "X", "datatype": "FP32"}]},
+        config={"parameters": {"profile.X": {"string_value": text}}},
+        statistics=None,
+        index=None,
+        tracing=None,
+    )
+    description = answers.describe(Address(endpoint="e", model="m"))
+    assert len(description.profiles) + len(description.unreadable) == bool(text)
+    for shapes in description.profiles.values():
+        assert len(shapes.least) == len(shapes.best) == len(shapes.most) > 0
+        for least, best, most in zip(shapes.least, shapes.best, shapes.most, strict=True):
+            assert 0 < least <= best <= most

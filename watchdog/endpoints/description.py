@@ -4,16 +4,20 @@ Triton's two protocols answer alike, but for 64-bit numbers (strings in protobuf
 defaults (left out there).
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from watchdog.endpoints.faults import FaultError
-from watchdog.model.engine import Address, Counters, Description, TensorSpec
+from watchdog.endpoints.statistics import Json, read_statistics
+from watchdog.model.engine import Address, Counters, Description, ShapeRange, TensorSpec, Tracing
 from watchdog.model.fault import FaultKind
 
 T = TypeVar("T")
-Json = Mapping[str, Any]
+
+_EXAMPLE = "1x1x64x64 1x1x512x512 8x1x512x512"
+_SHAPES = re.compile(r"\s*\d{1,9}(x\d{1,9})*(\s+\d{1,9}(x\d{1,9})*){2}\s*", re.ASCII)
 
 _NOT_OFFERED = frozenset({FaultKind.NOT_FOUND, FaultKind.REJECTED, FaultKind.FORBIDDEN})
 
@@ -27,18 +31,24 @@ class Answers:
     config: Json | None
     statistics: Json | None
     index: Sequence[Json] | None
+    tracing: Json | None
 
     def describe(self, address: Address) -> Description:
         config = self.config or {}
+        inputs = _specs(self.model.get("inputs"))
+        profiles, unreadable = _profiles(config, inputs, address.version)
         return Description(
             server=f"{self.server.get('name', '')} {self.server.get('version', '')}".strip(),
-            inputs=_specs(self.model.get("inputs")),
+            inputs=inputs,
             outputs=_specs(self.model.get("outputs")),
             versions=self._ready_versions(address),
-            tag=_tag(config, address.version),
+            tag=_parameter(config, "engine_tag", address.version),
             response_cache=bool((config.get("response_cache") or {}).get("enable", False)),
             counters=_counters(self.statistics, address),
             extensions=tuple(str(each) for each in self.server.get("extensions") or ()),
+            tracing=_tracing(self.tracing),
+            profiles=profiles,
+            unreadable=unreadable,
         )
 
     def _ready_versions(self, address: Address) -> tuple[str, ...]:
@@ -63,31 +73,74 @@ def _specs(tensors: Sequence[Json] | None) -> tuple[TensorSpec, ...]:
     )
 
 
-def _tag(config: Json, version: str) -> str | None:
-    """``engine_tag.VERSION`` of a pinned version goes before ``engine_tag``."""
+def _parameter(config: Json, name: str, version: str) -> str | None:
+    """A string among the model's parameters; ``NAME.VERSION`` of a pinned version goes before ``NAME``."""
     parameters = config.get("parameters") or {}
-    for key in ([f"engine_tag.{version}"] if version else []) + ["engine_tag"]:
+    for key in ([f"{name}.{version}"] if version else []) + [name]:
         if key in parameters:
             return str(parameters[key].get("string_value", "")) or None
     return None
 
 
+def _profiles(
+    config: Json, inputs: Sequence[TensorSpec], version: str
+) -> tuple[dict[str, ShapeRange], tuple[str, ...]]:
+    """The inputs' declared shapes, and what is wrong with those that can't be read."""
+    profiles, unreadable = {}, []
+    for name in (each.name for each in inputs):
+        text = _parameter(config, f"profile.{name}", version)
+        if text is None:
+            continue
+        shapes = _shape_range(text)
+        if shapes is None:
+            unreadable.append(
+                f"profile.{name}: {text!r} is not a least, a best and a greatest shape, such as {_EXAMPLE}"
+            )
+        else:
+            profiles[name] = shapes
+    return profiles, tuple(unreadable)
+
+
+def _shape_range(text: str) -> ShapeRange | None:
+    """None unless the text is three shapes of one rank, none of whose dimensions shrinks."""
+    if not _SHAPES.fullmatch(text):
+        return None
+    least, best, most = (tuple(int(dim) for dim in shape.split("x")) for shape in text.split())
+    if not len(least) == len(best) == len(most):
+        return None
+    if not all(0 < low <= middle <= high for low, middle, high in zip(least, best, most, strict=True)):
+        return None
+    return ShapeRange(least=least, best=best, most=most)
+
+
+def _tracing(settings: Json | None) -> Tracing | None:
+    """From Triton's trace settings, whose values are strings or lists of one (gRPC)."""
+    if not settings:
+        return None
+    said = {name: value if isinstance(value, str) else ",".join(value) for name, value in settings.items()}
+    mode, delay_ms = said.get("trace_mode", ""), said.get("bsp_schedule_delay")
+    return Tracing(
+        on=mode == "opentelemetry" and said.get("trace_level", "OFF") != "OFF",
+        mode=mode,
+        rate=int(said.get("trace_rate", 0)),
+        url=said.get("url", ""),
+        delay_s=None if delay_ms is None else int(delay_ms) / 1000,
+    )
+
+
 def _counters(statistics: Json | None, address: Address) -> Counters | None:
-    """Of a pinned version. Triton's ``inference_count`` leaves out what its cache answered."""
+    """Of a pinned version alone: with others' requests among them, nobody could tell who answered."""
     if statistics is None or not address.version:
         return None
-    for each in statistics.get("model_stats") or ():
-        if str(each.get("version")) == address.version:
-            return Counters(
-                inferences=int(each.get("inference_count", 0)),
-                cache_hits=_count(each, "cache_hit"),
-                failures=_count(each, "fail"),
-            )
-    return None
+    try:
+        counted = read_statistics(statistics, address)
+    except FaultError:
+        return None
+    return Counters(inferences=counted.inferences, cache_hits=counted.cache_hits, failures=counted.failed)
 
 
-def _count(stats: Json, name: str) -> int:
-    return int(((stats.get("inference_stats") or {}).get(name) or {}).get("count", 0))
+def offers_traces(server: Json) -> bool:
+    return "trace" in (server.get("extensions") or ())
 
 
 async def optional(call: Awaitable[T]) -> T | None:

@@ -15,7 +15,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
@@ -25,7 +25,7 @@ from yarl import URL
 
 from watchdog.endpoints import oip_answer
 from watchdog.endpoints.connection import Connection
-from watchdog.endpoints.description import Answers, optional
+from watchdog.endpoints.description import Answers, offers_traces, optional
 from watchdog.endpoints.faults import (
     GARBLED,
     REFUSED,
@@ -40,8 +40,10 @@ from watchdog.endpoints.faults import (
 )
 from watchdog.endpoints.headers import Headers
 from watchdog.endpoints.server import ServerSettings
+from watchdog.endpoints.statistics import read_statistics
 from watchdog.model.engine import Address, Description
 from watchdog.model.fault import Fault
+from watchdog.model.load import Statistics
 from watchdog.model.probe import Attribution, InferRequest, Reply, Timing
 from watchdog.transport import one_line
 
@@ -86,30 +88,44 @@ class HttpServer:
     async def describe(self, address: Address, timeout_s: float) -> Description | Fault:
         return await self._connection.settled(self._describe(address), timeout_s, _translated)
 
+    async def statistics(self, address: Address, timeout_s: float) -> Statistics | Fault:
+        return await self._connection.settled(self._statistics(address), timeout_s, _translated)
+
     async def close(self) -> None:
         await self._connection.close()
 
     async def _infer(self, request: InferRequest, encode: Callable[[InferRequest], Body]) -> Reply:
         sent_at, start = time.time(), time.perf_counter()
-        answer = await self._call("POST", f"{_model_path(request.address)}/infer", encode(request), request.headers)
+        body = encode(request)
+        written = time.perf_counter()
+        answer = await self._call("POST", f"{_model_path(request.address)}/infer", body, request.headers)
+        answered = time.perf_counter()
         outputs, answered_by = oip_answer.decode(answer.body, answer.header_length, request.outputs)
+        end = time.perf_counter()
         timing = Timing(
             sent_at=sent_at,
-            total_s=time.perf_counter() - start,
+            total_s=end - start,
+            client_s=(written - start) + (end - answered),
             device_s=answer.device_s,
             attribution=Attribution.NONE if answer.device_s is None else Attribution.SERVER_TIMING,
         )
         return Reply(outputs=outputs, answered_by=answered_by, timing=timing)
 
     async def _describe(self, address: Address) -> Description:
-        path = _model_path(address)
+        path, trace_path = _model_path(address), f"{_model_path(replace(address, version=''))}/trace/setting"
+        model = await self._get(path)
+        server = await self._get("")
         return Answers(
-            model=await self._get(path),
-            server=await self._get(""),
+            model=model,
+            server=server,
             config=await optional(self._get(f"{path}/config")),
             statistics=await optional(self._get(f"{path}/stats")),
             index=await optional(self._index()),
+            tracing=await optional(self._get(trace_path)) if offers_traces(server) else None,
         ).describe(address)
+
+    async def _statistics(self, address: Address) -> Statistics:
+        return read_statistics(await self._get(f"{_model_path(address)}/stats"), address)
 
     async def _get(self, path: str) -> dict[str, Any]:
         return oip_answer.parse_object((await self._call("GET", path)).body)

@@ -8,6 +8,7 @@ from watchdog.endpoints.server import ServerSettings
 from watchdog.endpoints.tensors import datatype_of
 from watchdog.model.engine import Address, Description
 from watchdog.model.fault import Fault
+from watchdog.model.load import Statistics
 from watchdog.model.probe import InferRequest, Reply
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class OipHttp:
 
     async def describe(self, address: Address, timeout_s: float) -> Description | Fault:
         return await self._server.describe(address, timeout_s)
+
+    async def statistics(self, address: Address, timeout_s: float) -> Statistics | Fault:
+        return await self._server.statistics(address, timeout_s)
 
     async def close(self) -> None:
         await self._server.close()

@@ -2,18 +2,22 @@
 
 import time
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
 from watchdog.endpoints.connection import Connection
-from watchdog.endpoints.description import Answers, optional
+from watchdog.endpoints.description import Answers, offers_traces, optional
+from watchdog.endpoints.failures import Reasons
 from watchdog.endpoints.faults import TLS_FILES, FaultError, garbled, ruling
 from watchdog.endpoints.headers import Headers
-from watchdog.endpoints.server import ServerSettings
+from watchdog.endpoints.server import TritonSettings
+from watchdog.endpoints.statistics import read_statistics
 from watchdog.endpoints.tensors import datatype_of, from_bytes
 from watchdog.model.engine import Address, Answerer, Description
 from watchdog.model.fault import Fault
+from watchdog.model.load import Statistics
 from watchdog.model.probe import InferRequest, Reply, Timing
 from watchdog.model.tensor import Array
 from watchdog.transport import one_line
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class TritonGrpcSettings(ServerSettings):
+class TritonGrpcSettings(TritonSettings):
     """A restricted protocol's key is sent as the header ``triton-grpc-protocol-KEY``."""
 
     kind: Literal["triton-grpc"]
@@ -43,12 +47,17 @@ class TritonGrpc:
     def __init__(self, settings: TritonGrpcSettings) -> None:
         self._settings = settings
         self._connection = Connection(self._open, _close)
+        self._reasons = Reasons(settings.metrics)
 
     async def infer(self, request: InferRequest, timeout_s: float) -> Reply | Fault:
         return await self._connection.settled(self._infer(request, timeout_s), timeout_s)
 
     async def describe(self, address: Address, timeout_s: float) -> Description | Fault:
         return await self._connection.settled(self._describe(address, timeout_s), timeout_s)
+
+    async def statistics(self, address: Address, timeout_s: float) -> Statistics | Fault:
+        counting = self._connection.settled(self._statistics(address, timeout_s), timeout_s)
+        return await self._reasons.added(counting, address, timeout_s)
 
     async def close(self) -> None:
         await self._connection.close()
@@ -61,6 +70,7 @@ class TritonGrpc:
             InferInput(name, array.shape, datatype_of(name, array)).set_data_from_numpy(array)
             for name, array in request.inputs.items()
         ]
+        written = time.perf_counter()
         result = await self._call(
             "infer",
             request.headers,
@@ -71,27 +81,37 @@ class TritonGrpc:
             request_id=request.id,
             client_timeout=timeout_s,
         )
+        answered = time.perf_counter()
         outputs, answered_by = decode(result.get_response(), request.outputs)
-        timing = Timing(sent_at=sent_at, total_s=time.perf_counter() - start)
+        end = time.perf_counter()
+        timing = Timing(sent_at=sent_at, total_s=end - start, client_s=(written - start) + (end - answered))
         return Reply(outputs=outputs, answered_by=answered_by, timing=timing)
 
     async def _describe(self, address: Address, timeout_s: float) -> Description:
         which = {"model_name": address.model, "model_version": address.version}
-
-        async def ask(method: str, **arguments: str) -> dict[str, Any]:
-            answer: dict[str, Any] = await self._call(method, {}, as_json=True, client_timeout=timeout_s, **arguments)
-            return answer
-
+        ask = partial(self._ask, timeout_s)
         model = await ask("get_model_metadata", **which)
+        server = await ask("get_server_metadata")
         config = await optional(ask("get_model_config", **which))
         index = await optional(ask("get_model_repository_index"))
+        tracing = await optional(ask("get_trace_settings", model_name=address.model)) if offers_traces(server) else None
         return Answers(
             model=model,
-            server=await ask("get_server_metadata"),
+            server=server,
             config=None if config is None else config.get("config"),
             statistics=await optional(ask("get_inference_statistics", **which)),
             index=None if index is None else index.get("models"),
+            tracing=None if tracing is None else _trace_settings(tracing),
         ).describe(address)
+
+    async def _statistics(self, address: Address, timeout_s: float) -> Statistics:
+        which = {"model_name": address.model, "model_version": address.version}
+        return read_statistics(await self._ask(timeout_s, "get_inference_statistics", **which), address)
+
+    async def _ask(self, timeout_s: float, method: str, **arguments: str) -> dict[str, Any]:
+        """An answer in protobuf's JSON form."""
+        answer: dict[str, Any] = await self._call(method, {}, as_json=True, client_timeout=timeout_s, **arguments)
+        return answer
 
     async def _call(self, method: str, extra: Mapping[str, str], **arguments: Any) -> Any:
         from tritonclient.utils import InferenceServerException  # noqa: PLC0415 (as above)
@@ -134,6 +154,11 @@ class TritonGrpc:
             private_key=_pem("key", tls.key if tls else None),
             certificate_chain=_pem("cert", tls.cert if tls else None),
         )
+
+
+def _trace_settings(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """As HTTP has them, but each value is a list."""
+    return {name: each.get("value", []) for name, each in answer.get("settings", {}).items()}
 
 
 async def _close(client: Any) -> None:

@@ -2,17 +2,19 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from watchdog.endpoints.server import ServerSettings
+from watchdog.endpoints.failures import Reasons
+from watchdog.endpoints.server import TritonSettings
 from watchdog.endpoints.tensors import datatype_of
 from watchdog.model.engine import Address, Description
 from watchdog.model.fault import Fault
+from watchdog.model.load import Statistics
 from watchdog.model.probe import InferRequest, Reply
 
 if TYPE_CHECKING:
     from watchdog.endpoints.http_server import Body
 
 
-class TritonHttpSettings(ServerSettings):
+class TritonHttpSettings(TritonSettings):
     kind: Literal["triton-http"]
 
 
@@ -23,12 +25,16 @@ class TritonHttp:
         from watchdog.endpoints.http_server import HttpServer  # noqa: PLC0415 (aiohttp only where it is used)
 
         self._server = HttpServer(settings)
+        self._reasons = Reasons(settings.metrics)
 
     async def infer(self, request: InferRequest, timeout_s: float) -> Reply | Fault:
         return await self._server.infer(request, _encode, timeout_s)
 
     async def describe(self, address: Address, timeout_s: float) -> Description | Fault:
         return await self._server.describe(address, timeout_s)
+
+    async def statistics(self, address: Address, timeout_s: float) -> Statistics | Fault:
+        return await self._reasons.added(self._server.statistics(address, timeout_s), address, timeout_s)
 
     async def close(self) -> None:
         await self._server.close()
