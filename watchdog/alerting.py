@@ -4,11 +4,12 @@ Pure. Notices follow the state, not the moment: a ledger remembers what a channe
 a receiver that was away is told the truth when it is back, and nothing is told twice.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from watchdog.model.engine import Role
 from watchdog.model.notice import Condition, Notice, NoticeKind, Severity
+from watchdog.model.verdict import Finding, Reason
 from watchdog.policy.memory import PolicyState, Trouble
 from watchdog.policy.states import State
 
@@ -18,11 +19,15 @@ REASSERTED_FOR_S = 900.0
 DRIFTED_FOR_S = 3600.0
 """How long a drift of the data goes on being told, unless it is seen again."""
 
+SLOWED_FOR_S = 1800.0
+"""The same for a jump of latency within the limits."""
+
 _BY_CONCLUSION = {
     "engine-fault": ("WatchdogEngineFault", Severity.CRITICAL, "is wrong and still serves"),
     "both-wrong": ("WatchdogBothEnginesWrong", Severity.CRITICAL, "is wrong on both engines"),
     "target-unproven": ("WatchdogNoSafeTarget", Severity.CRITICAL, "is wrong and has no proven engine to move to"),
     "overloaded": ("WatchdogServerOverloaded", Severity.WARNING, "is slow on both engines"),
+    "other-slower": ("WatchdogEngineSlow", Severity.CRITICAL, "is slow, and the other engine is slower still"),
     "server-fault": ("WatchdogServerDown", Severity.CRITICAL, "can't be measured: no engine answers for itself"),
     "route-moved": ("WatchdogRouteMoved", Severity.CRITICAL, "is served by an engine that nobody chose"),
     "switch-failed": ("WatchdogSwitchFailed", Severity.CRITICAL, "could not be moved"),
@@ -51,6 +56,9 @@ def conditions(model: str, state: PolicyState, now: float) -> tuple[Condition, .
     if state.drifted is not None and now - state.drifted.since < DRIFTED_FOR_S:
         says = "answers patients' images otherwise than it did, and both engines are right"
         found.append(_condition("WatchdogDataDrift", Severity.WARNING, model, says, state.drifted))
+    if state.slowed is not None and now - state.slowed.since < SLOWED_FOR_S:
+        says = "answers rightly, but takes longer than it should"
+        found.append(_condition("WatchdogLatencyJump", Severity.WARNING, model, says, state.slowed))
     if state.state is State.LOCKED:
         spent = Trouble(
             reason="over-budget",
@@ -60,6 +68,32 @@ def conditions(model: str, state: PolicyState, now: float) -> tuple[Condition, .
         )
         found.append(_condition("WatchdogLocked", Severity.CRITICAL, model, "is locked after flapping", spent))
     return tuple(found)
+
+
+def engine_conditions(model: str, found: Mapping[Role, Sequence[Finding]]) -> tuple[Condition, ...]:
+    """What people should know of a model's engines before traffic suffers."""
+    return tuple(
+        Condition(
+            name=name,
+            severity=Severity.WARNING,
+            summary=f"{model}'s {role} engine {says}",
+            description="; ".join(finding.detail for finding in findings if finding.reason is reason),
+            labels={"model": model, "engine": str(role)},
+        )
+        for role, findings in found.items()
+        for reason, (name, says) in _OF_ENGINE.items()
+        if any(finding.reason is reason for finding in findings)
+    )
+
+
+_OF_ENGINE = {
+    Reason.ENGINE_TAG: (
+        "WatchdogEngineTagMismatch",
+        "is not the one that was vetted, or not built for what runs it",
+    ),
+    Reason.OFF_PROFILE: ("WatchdogShapeOffProfile", "is asked for shapes far from those it was optimised for"),
+}
+"""A finding's reason → the alert's name and what it says of the engine."""
 
 
 def is_settled(state: PolicyState) -> bool:

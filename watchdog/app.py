@@ -12,19 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from watchdog import __version__, config
-from watchdog.api.server import create, serve
+from watchdog.api.server import create
 from watchdog.api.service import NoSuchModelError, ReloadError
-from watchdog.assembly import AssemblyError
+from watchdog.assembly import AssemblyError, listen_for_traces
 from watchdog.config import Config, ConfigError
 from watchdog.evidence.files import FileEvidence
 from watchdog.journal.sqlite import SqliteJournal
 from watchdog.live import Feed
-from watchdog.model.event import Command, CycleFailed
+from watchdog.model.event import Command, CycleFailed, SpansTaken
 from watchdog.model.journal import Entry, EntryKind
 from watchdog.ports import Event, Journal, Observer
 from watchdog.telemetry.board import Board
 from watchdog.telemetry.logs import log_event
 from watchdog.telemetry.metrics import Metrics
+from watchdog.timekeeper import Timekeeper
+from watchdog.transport import serve
 from watchdog.watching import Watching, assemble
 
 _FLUSH_S = 3.0
@@ -46,6 +48,7 @@ class Watchdog:
         self._board = Board(time.time())
         self._observers: tuple[Observer, ...] = (self._metrics, self._board, log_event)
         self._watching: Watching | None = None
+        self._timekeeper: Timekeeper | None = None
         self._reloading = asyncio.Lock()
 
     def ready(self) -> str | None:
@@ -96,27 +99,35 @@ class Watchdog:
             for d in await cycles[model].command(command, actor, why)
         ]
 
-    async def start(self) -> None:
+    def count_spans(self, outcome: str, count: int) -> None:
+        """What became of what the trace intake received."""
+        self._observe(SpansTaken(at=time.time(), outcome=outcome, count=count))
+
+    async def start(self, timekeeper: Timekeeper) -> None:
         """Begin to watch.
+
+        Args:
+            timekeeper: what servers' traces go to; it outlives configurations.
 
         Raises:
             AssemblyError: something that the configuration names can't be used.
             OSError: the journal can't be read.
         """
-        self._watching = await assemble(self._settings, self._journal, self._evidence, self._observe, time.time)
+        self._timekeeper = timekeeper
+        self._watching = await self._assemble(self._settings, timekeeper)
         await self._watching.evidence.recall()
         self._know_states(self._watching)
         self._watching.go()
 
     async def reload(self) -> None:
         async with self._reloading:
-            if self._watching is None:
+            if self._watching is None or self._timekeeper is None:
                 raise ReloadError("still starting; try again when ready")
             try:
                 settings = config.read(self._path)
-                if (settings.api.listen, settings.state) != (self._settings.api.listen, self._settings.state):
-                    raise ReloadError("api.listen and state change only with a restart")
-                fresh = await assemble(settings, self._journal, self._evidence, self._observe, time.time)
+                if _lasting(settings) != _lasting(self._settings):
+                    raise ReloadError("api.listen, state and traces change only with a restart")
+                fresh = await self._assemble(settings, self._timekeeper)
             except (ConfigError, AssemblyError, OSError) as error:
                 raise ReloadError(str(error)) from error
             await self._replace(self._watching, fresh)
@@ -131,20 +142,29 @@ class Watchdog:
             await watching.notifier.flush(_FLUSH_S)
             await watching.close()
 
+    async def _assemble(self, settings: Config, timekeeper: Timekeeper) -> Watching:
+        return await assemble(
+            settings, self._journal, self._evidence, self._observe, clock=time.time, timekeeper=timekeeper
+        )
+
     async def _replace(self, old: Watching, fresh: Watching) -> None:
         await old.drain()
         await fresh.evidence.recall()
-        for name, cycle in old.cycles.items():
-            if name in fresh.cycles:
-                fresh.cycles[name].state = cycle.state
-            else:
-                self._metrics.forget(name)
-                self._board.forget(name)
+        for name in old.cycles.keys() & fresh.cycles.keys():
+            fresh.cycles[name].state = old.cycles[name].state
         fresh.notifier.take_over(old.notifier)
+        if fresh.gpus is not None and old.gpus is not None and fresh.config.gpu == old.config.gpu:
+            fresh.gpus.take_over(old.gpus)
         self._watching = fresh
         self._know_states(fresh)
         fresh.go()
         await old.close()
+        for name in old.cycles.keys() - fresh.cycles.keys():
+            self._metrics.forget(name)
+            self._board.forget(name)
+        if fresh.gpus is None:
+            self._metrics.forget_gpus()
+            self._board.forget_gpus()
 
     def _know_states(self, watching: Watching) -> None:
         for name, cycle in watching.cycles.items():
@@ -158,6 +178,11 @@ class Watchdog:
                 observer(event)
             except Exception:  # noqa: BLE001 - it is counted, and the others are told
                 self._metrics.observer_failed()
+
+
+def _lasting(settings: Config) -> tuple[object, ...]:
+    """What the process was started with, and can't change."""
+    return settings.api.listen, settings.state, settings.traces
 
 
 async def run(path: Path, announce: Callable[[str], None]) -> None:
@@ -181,15 +206,19 @@ async def run(path: Path, announce: Callable[[str], None]) -> None:
         watchdog = Watchdog(path, settings, journal)
         stop = _on_signals(watchdog)
         try:
-            runner, url = await serve(create(watchdog), *settings.api.address)
-        except (OSError, UnicodeError) as error:  # the latter for a host that can't be a name
-            raise StartError(f"api.listen: can't listen on {settings.api.listen}: {error}") from error
+            runner, url = await serve(create(watchdog), settings.api.listen)
+        except OSError as error:
+            raise StartError(f"api.listen: {error.strerror}") from error
         stack.push_async_callback(runner.cleanup)
+        try:
+            timekeeper = await stack.enter_async_context(listen_for_traces(settings.traces, watchdog.count_spans))
+        except OSError as error:
+            raise StartError(f"traces.listen: {error.strerror}") from error
         announce(url)
         stack.push_async_callback(watchdog.stop)
         try:
             await journal.append(Entry(at=time.time(), kind=EntryKind.STARTED, model="", data={"version": __version__}))
-            await watchdog.start()
+            await watchdog.start(timekeeper)
         except (AssemblyError, OSError) as error:
             raise StartError(str(error)) from error
         await stop.wait()

@@ -4,10 +4,11 @@ Shared by the running service and by the commands that work on one part of it.
 """
 
 import asyncio
+import errno
 import random
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from watchdog.assess import AssessSettings, Judge
@@ -23,8 +24,12 @@ from watchdog.model.route import Observed
 from watchdog.ports import Clock, Endpoint, Observer
 from watchdog.prober import Prober, Target
 from watchdog.routers import open_router
+from watchdog.timekeeper import Timekeeper
+from watchdog.traces import TracesSettings
 
 Progress = Callable[[int, int], None]
+Count = Callable[[str, int], None]
+"""Told what became of how many spans."""
 
 
 class AssemblyError(ValueError):
@@ -132,11 +137,66 @@ class Surroundings:
     observe: Observer
     clock: Clock
     seeds: random.Random
+    timekeeper: Timekeeper
 
 
-def surround(endpoints: Mapping[str, Endpoint], observe: Observer = lambda _: None) -> Surroundings:
+def surround(
+    endpoints: Mapping[str, Endpoint], timekeeper: Timekeeper | None = None, observe: Observer = lambda _: None
+) -> Surroundings:
     """The surroundings of a process of its own: wall clock, payloads never sent before."""
-    return Surroundings(endpoints=endpoints, observe=observe, clock=time.time, seeds=random.Random())  # noqa: S311
+    return Surroundings(
+        endpoints=endpoints,
+        observe=observe,
+        clock=time.time,
+        seeds=random.Random(),  # noqa: S311 - nobody gains by guessing a canary's noise
+        timekeeper=timekeeper or Timekeeper(time.time, lambda _outcome, _count: None, listening=False),
+    )
+
+
+@asynccontextmanager
+async def listen_for_traces(
+    settings: TracesSettings | None, count: Count, *, remember: int = 256
+) -> AsyncIterator[Timekeeper]:
+    """A timekeeper, and the intake that servers send their traces to, if one is configured.
+
+    Raises:
+        OSError: the intake's address can't be listened on; the message names it.
+    """
+    despite_crashes = settings is not None and settings.despite_crashes
+    timekeeper = Timekeeper(
+        time.time, count, listening=settings is not None, despite_crashes=despite_crashes, remember=remember
+    )
+    if settings is None:
+        yield timekeeper
+        return
+    from watchdog.traces.intake import listen  # noqa: PLC0415 - needs aiohttp
+
+    listening = await listen(settings, timekeeper.take, count, timekeeper.prefix)
+    try:
+        yield timekeeper
+    finally:
+        await listening.close()
+
+
+@asynccontextmanager
+async def keep_time(settings: TracesSettings | None, *, remember: int = 256) -> AsyncIterator[Timekeeper]:
+    """`listen_for_traces` for one command: where a running watchdog has the address, traces are that one's.
+
+    Raises:
+        AssemblyError: the address can't be listened on, whoever has it.
+    """
+
+    def count(_outcome: str, _count: int) -> None:
+        """A command that ends soon counts nothing."""
+
+    async with AsyncExitStack() as stack:
+        try:
+            timekeeper = await stack.enter_async_context(listen_for_traces(settings, count, remember=remember))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise AssemblyError([f"traces.listen: {error.strerror}"]) from error
+            timekeeper = Timekeeper(time.time, count, listening=False)
+        yield timekeeper
 
 
 def make_prober(model: ModelSettings, inputs: Inputs, baseline: Baseline | None, around: Surroundings) -> Prober:
@@ -154,5 +214,6 @@ def make_prober(model: ModelSettings, inputs: Inputs, baseline: Baseline | None,
         public=model.public_address,
         endpoints=around.endpoints,
         deadline_s=model.probe.deadline,
+        device_output=model.device_output,
     )
-    return Prober(target, judge, around.observe, around.clock, around.seeds)
+    return Prober(target, judge, around.observe, around.clock, seeds=around.seeds, timekeeper=around.timekeeper)

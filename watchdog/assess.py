@@ -5,18 +5,22 @@ baseline, and has no memory of the probes it saw.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from statistics import fmean
+from statistics import fmean, median
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
+from watchdog import measures, tags
 from watchdog.drift import confidence, parity
+from watchdog.drift.promise import PromiseText
 from watchdog.model.baseline import Baseline, Golden
 from watchdog.model.canary import Canary
-from watchdog.model.engine import Engine, Role
+from watchdog.model.engine import Description, Engine, Role
+from watchdog.model.gpu import GpuReading
 from watchdog.model.probe import ProbeResult
 from watchdog.model.score import Alarm, Score
 from watchdog.model.tensor import Array, dtype_name
@@ -115,6 +119,31 @@ class CollapseSettings(Settings):
     """Largest fall of the mean top probability below the golden one."""
 
 
+class JumpSettings(Settings):
+    """When canaries take lastingly longer than at the baseline, be it the device or the host."""
+
+    times_baseline: float = Field(default=1.5, gt=1)
+    """A smaller factor is nobody's concern."""
+    false_alarms: PromiseText = "1 per year"
+    """At most, on average, at this model's cadence."""
+
+
+class WindowSettings(Settings):
+    """One objective: a quantile of a measure over a sliding window stays below a limit."""
+
+    engine: Role = Role.FAST
+    """Whose probes: those of the public name while it should be served by this engine."""
+    measure: Literal["total", "host", "device", "queue", "network", "front-end", "input-copy", "output-copy"] = "total"
+    """Which of their times: the whole, the device's, all but the device's (host), or a part of a traced one."""
+    quantile: float = Field(default=0.99, gt=0, lt=1)
+    """So large a share of them is to be quicker than the limit."""
+    limit: Duration
+    over: Duration = 300.0
+    """The window: probes that are older don't count."""
+    least: int = Field(default=20, ge=1)
+    """Fewer probes in the window than this say nothing."""
+
+
 class LatencySettings(Settings):
     """How long a probe may take: a limit of its own, or so many times the baseline's median.
 
@@ -128,6 +157,10 @@ class LatencySettings(Settings):
     """Where no limit is given: this many times the engine's median at capture …"""
     floor: Duration = 0.02
     """… but never below this."""
+    jump: JumpSettings | None = JumpSettings()
+    """Lasting slowness within those limits; null turns it off."""
+    windows: tuple[WindowSettings, ...] = ()
+    """Objectives over a span of time, such as a 99th percentile."""
 
 
 class AssessSettings(Settings):
@@ -234,6 +267,73 @@ class Judge:
                 findings += _collapsed(self.settings.collapse, output.name, pairs)
         return tuple(findings)
 
+    def slower(self, results: Sequence[ProbeResult]) -> Finding | None:
+        """Whether a burst of one engine's answers, sent one by one, takes longer than at the baseline.
+
+        By the medians of each measure's factor over the probes; what the finding names is the part
+        of the worst measure that grew by most seconds.
+        """
+        jump = self.settings.latency.jump
+        if jump is None or self.baseline is None or not results:
+            return None
+        latency = self.baseline.engines[results[0].expected].latency
+        factors = {
+            measure: median(found)
+            for measure in measures.WATCHED
+            if (found := [f for result in results if (f := measures.factor(latency, result, measure)) is not None])
+        }
+        worst = max(factors, key=lambda measure: factors[measure], default=None)
+        if worst is None or factors[worst] < jump.times_baseline:
+            return None
+        part, then_s, now_s = measures.grown(latency, results, worst)
+        detail = (
+            f"the {results[0].expected} engine's {worst} time is {factors[worst]:.2g} times that of the baseline "
+            f"(limit {jump.times_baseline:g}){'' if part == worst else f', most of it {part}'}: "
+            f"{now_s * 1e3:.3g} ms instead of {then_s * 1e3:.3g} ms"
+        )
+        return Finding(
+            reason=Reason.LATENCY,
+            verdict=Verdict.SUSPECT,
+            score=factors[worst],
+            limit=jump.times_baseline,
+            detail=detail,
+            measure=part,
+        )
+
+    def of_engine(
+        self, role: Role, said: Description, *, runtime: str | None, gpus: GpuReading | None
+    ) -> tuple[Finding, ...]:
+        """What is wrong with an engine by its tag and its profile, before traffic suffers."""
+        problems = list(self._tag_problems(role, said, runtime, gpus))
+        found = [_mismatch(Reason.ENGINE_TAG, problem) for problem in problems]
+        shapes = {(name, array.shape) for canary in self.canaries.values() for name, array in canary.inputs.items()}
+        for name, shape in sorted(shapes):
+            profile = said.profiles.get(name)
+            problem = None if profile is None else tags.off_profile(shape, profile)
+            if problem is not None:
+                found.append(_mismatch(Reason.OFF_PROFILE, f"the canaries' {name} {problem}"))
+        return tuple(found)
+
+    def _tag_problems(
+        self, role: Role, said: Description, runtime: str | None, gpus: GpuReading | None
+    ) -> Iterator[str]:
+        then = None if self.baseline is None else self.baseline.engines[role].tag
+        if self.baseline is not None and said.tag != then:
+            yield (
+                f"its tag is {said.tag or 'none'}, and was {then or 'none'} when the baseline was captured; "
+                "capture it again with `watchdog baseline` once the change is meant"
+            )
+        if said.tag is None or (runtime is None and tags.parse(said.tag) is None):
+            return  # a tag that nobody promised to write in any form
+        told = [] if gpus is None else [gpu.compute_capability for gpu in gpus.gpus]
+        capabilities = {capability for capability in told if capability is not None}
+        yield from tags.mismatches(
+            said.tag,
+            runtime=runtime,
+            cuda=gpus.cuda if gpus is not None else None,
+            capability=capabilities.pop() if len(capabilities) == 1 else None,
+        )
+
     def _provenance(self, result: ProbeResult) -> Iterable[Finding]:
         """Who answered, and whether anybody computed anything."""
         engine = self.engines.get(result.expected)
@@ -277,6 +377,44 @@ def drifted(score: Score, measure: str) -> Finding | None:
     since = f"since {ago} observations ago" if ago > 1 else "at this observation"
     detail = f"{score.alarm.sentence}, {since} (evidence {odds:.3g} × the threshold)"
     return _failed(Reason.DRIFT, detail, score=score.statistic, limit=score.threshold, measure=measure)
+
+
+def _mismatch(reason: Reason, detail: str) -> Finding:
+    return Finding(reason=reason, verdict=Verdict.SUSPECT, score=1.0, limit=0.0, detail=detail, measure=str(reason))
+
+
+def jumped(score: Score, role: Role, measure: str) -> Finding | None:
+    """A latency detector's alarm as a finding; None while its evidence is below its threshold."""
+    if score.alarm is None or not score.statistic >= score.threshold:
+        return None
+    ago = score.alarm.observations_ago
+    since = f"since {ago} probes ago" if ago > 1 else "at this probe"
+    return Finding(
+        reason=Reason.LATENCY,
+        verdict=Verdict.SUSPECT,
+        score=score.statistic,
+        limit=score.threshold,
+        detail=f"the {role} engine's {measure} time: {score.alarm.sentence}, {since}",
+        measure=measure,
+    )
+
+
+def over_window(window: WindowSettings, seconds: float) -> Finding | None:
+    """A quantile over a window as a finding; None while it is within its limit."""
+    if seconds <= window.limit:
+        return None
+    detail = (
+        f"the {window.engine} engine's {window.measure} time at the {window.quantile:g} quantile over "
+        f"{window.over:g} s is {seconds * 1e3:.3g} ms (limit {window.limit * 1e3:.3g} ms)"
+    )
+    return Finding(
+        reason=Reason.LATENCY,
+        verdict=Verdict.SUSPECT,
+        score=seconds,
+        limit=window.limit,
+        detail=detail,
+        measure=f"{window.measure}.q{window.quantile:g}",
+    )
 
 
 BURST_LIMIT = 1000.0

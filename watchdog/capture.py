@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from watchdog import measures
 from watchdog.assess import LARGER_IS_BETTER, Judge, parity_scores
 from watchdog.canary_drift import residuals
 from watchdog.drift.parity import max_abs
@@ -14,6 +15,7 @@ from watchdog.model.baseline import Baseline, EngineReference, Golden, Latency
 from watchdog.model.canary import Canary
 from watchdog.model.engine import Description, Role
 from watchdog.model.fault import Fault
+from watchdog.model.probe import ProbeResult, Timing
 from watchdog.model.tensor import Array
 from watchdog.model.verdict import Assessment, Finding, Reason, Verdict
 from watchdog.ports import Clock
@@ -36,6 +38,12 @@ class Captured:
     warnings: tuple[str, ...]
     """What a person should know of the baseline, such as a fast engine that breaks a limit already."""
 
+    @property
+    def knows_device_times(self) -> bool:
+        """Whether both engines' device times are in it."""
+        latencies = [latency for engine in self.baseline.engines.values() for latency in engine.latency.values()]
+        return all(measures.DEVICE in latency.measures for latency in latencies)
+
 
 async def capture(
     prober: Prober, canaries: Sequence[Canary], *, recipe_sha256: str, repeats: int, clock: Clock, progress: Progress
@@ -49,7 +57,10 @@ async def capture(
             or the fast engine does not answer (a wrong fast engine is a warning, not an obstacle).
     """
     described = {role: await _describe(prober, role) for role in Role}
+    for role, said in described.items():
+        prober.told(role, said)
     answers = {role: await _collect(prober, role, canaries, repeats, progress) for role in (Role.SAFE, Role.FAST)}
+    timed = {role: await _timed(prober, answers[role]) for role in answers}
     for assessment in answers[Role.SAFE]:
         if assessment.verdict not in (Verdict.HEALTHY, Verdict.SUSPECT):
             raise CaptureError(
@@ -69,7 +80,7 @@ async def capture(
             role: EngineReference(
                 version=prober.target.engines[role].address.version,
                 tag=described[role].tag,
-                latency=_latency(answers[role]),
+                latency=_latency(timed[role]),
                 parity=parity[role],
                 residuals=residuals(prober.judge.settings, answers[role], golden),
             )
@@ -107,14 +118,21 @@ async def _collect(
     return answers
 
 
-def _latency(answers: Sequence[Assessment]) -> dict[str, Latency]:
-    took: dict[str, list[float]] = {}
-    for answer in answers:
-        took.setdefault(answer.result.profile, []).append(answer.result.timing.total_s)
-    return {
-        profile: Latency(median_s=statistics.median(times), p99_s=float(np.percentile(times, 99)))
-        for profile, times in took.items()
-    }
+async def _timed(prober: Prober, answers: Sequence[Assessment]) -> list[ProbeResult]:
+    """The answers with all that the server tells of where their time went, which it does later."""
+    return await prober.timekeeper.settled([answer.result for answer in answers], prober.patience_s)
+
+
+def _latency(results: Sequence[ProbeResult]) -> dict[str, Latency]:
+    took: dict[str, list[Timing]] = {}
+    for result in results:
+        took.setdefault(result.profile, []).append(result.timing)
+    latency = {}
+    for profile, timings in took.items():
+        totals = [timing.total_s for timing in timings]
+        median_s, p99_s = statistics.median(totals), float(np.percentile(totals, 99))
+        latency[profile] = measures.reference(timings, median_s=median_s, p99_s=p99_s)
+    return latency
 
 
 def _of(assessments: Sequence[Assessment], canary: Canary) -> list[Mapping[str, Array]]:

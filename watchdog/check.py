@@ -9,8 +9,10 @@ from typing import Any
 from watchdog.assembly import (
     AssemblyError,
     Inputs,
+    Surroundings,
     ask_engines,
     ask_router,
+    keep_time,
     load_baseline,
     load_inputs,
     make_prober,
@@ -19,14 +21,20 @@ from watchdog.assembly import (
     surround,
 )
 from watchdog.config import Config, ModelSettings
+from watchdog.gpu import open_gpus
 from watchdog.model.baseline import Baseline
 from watchdog.model.canary import Canary
 from watchdog.model.engine import Description, Role, TensorSpec
 from watchdog.model.fault import Fault
+from watchdog.model.gpu import GpuReading, GpuState, SourceState
+from watchdog.model.probe import Timing
 from watchdog.model.tensor import dtype_name
 from watchdog.model.verdict import Verdict
-from watchdog.ports import Endpoint
+from watchdog.prober import Prober
 from watchdog.settings import Secret
+from watchdog.timekeeper import Timekeeper
+from watchdog.traces import TracesSettings
+from watchdog.tracing import FIRST_SOUND, may_crash
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,9 +59,38 @@ async def check(config: Config) -> list[Item]:
         for channel in config.channels:
             secrets = [*channel.secret_headers.values(), *channel.secrets_of_kind]
             items.append(_secrets(f"channel {channel.name}", secrets))
+        gpus = await _read_gpus(config, stack)
+        if gpus is not None:
+            items.append(_gpus(gpus))
+        try:
+            timekeeper = await stack.enter_async_context(keep_time(config.traces))
+        except AssemblyError as error:
+            return [*items, Item(ok=False, what="traces", detail="\n".join(error.problems))]
+        around = surround(endpoints, timekeeper)
         for model in config.models:
-            items += await _model(model, endpoints)
+            items += await _model(config, model, around, gpus)
     return items
+
+
+async def _read_gpus(config: Config, stack: AsyncExitStack) -> GpuReading | None:
+    if config.gpu is None:
+        return None
+    source = open_gpus(config.gpu)
+    stack.push_async_callback(source.close)
+    return await source.read(config.gpu.deadline)
+
+
+def _gpus(reading: GpuReading) -> Item:
+    """That there is no GPU to watch is told, and is no mistake: the server may be elsewhere."""
+    if reading.state is not SourceState.UP:
+        ok = reading.state is SourceState.ABSENT
+        return Item(ok=ok, what="gpu", detail=f"not watched ({reading.state}): {reading.detail}")
+    told = [
+        f"{gpu.uuid} {gpu.name}".strip() + ("" if gpu.state is GpuState.UP else f" ({gpu.state})")
+        for gpu in reading.gpus
+    ]
+    ok = all(gpu.state is GpuState.UP for gpu in reading.gpus)
+    return Item(ok=ok, what="gpu", detail=f"by {reading.source}: {', '.join(told) or 'none'}")
 
 
 def _secrets(what: str, secrets: Sequence[Secret]) -> Item:
@@ -67,10 +104,18 @@ def _secrets(what: str, secrets: Sequence[Secret]) -> Item:
     return Item(ok=True, what=what, detail=f"can be read: {files}" if files else "needs no secret")
 
 
-async def _model(model: ModelSettings, endpoints: Mapping[str, Endpoint]) -> list[Item]:
+async def _model(config: Config, model: ModelSettings, around: Surroundings, gpus: GpuReading | None) -> list[Item]:
     name = model.name
-    said = await ask_engines(model, endpoints)
+    said = await ask_engines(model, around.endpoints)
     items = [_engine(model, role, said[role]) for role in Role]
+    items.append(_tracing(config, model, said, around.timekeeper))
+    items += _objectives(config, model)
+    items += [
+        Item(ok=False, what=f"{name} {role} engine", detail=problem)
+        for role, one in said.items()
+        if not isinstance(one, Fault)
+        for problem in one.unreadable
+    ]
     route = await ask_router(model)
     if route is not None:
         items.append(Item(ok=route.role is not None, what=f"{name} router", detail=route.detail))
@@ -90,8 +135,103 @@ async def _model(model: ModelSettings, endpoints: Mapping[str, Endpoint]) -> lis
     captured = f"captured {baseline.created_at} on {baseline.server}"
     items.append(Item(ok=True, what=f"{name} baseline", detail=captured))
     items.append(_drift(model, baseline))
+    prober = make_prober(model, inputs, baseline, around)
+    runtimes = {endpoint.name: endpoint.runtime for endpoint in config.endpoints}
+    for role, description in said.items():
+        if not isinstance(description, Fault):
+            prober.told(role, description)
+            runtime = runtimes[model.engine(role).address.endpoint]
+            found = prober.judge.of_engine(role, description, runtime=runtime, gpus=gpus)
+            items += [Item(ok=False, what=f"{name} {role} engine", detail=str(finding)) for finding in found]
     serving = Role.FAST if route is None or route.role is None else route.role
-    return [*items, *await _probes(model, inputs, baseline, endpoints, serving)]
+    return [*items, *await _probes(prober, inputs.canaries.canaries[0], serving)]
+
+
+def _tracing(
+    config: Config, model: ModelSettings, said: Mapping[Role, Description | Fault], timekeeper: Timekeeper
+) -> Item:
+    """Whether each probe's own device time can be known, and what to do for it: by the server that is worst off."""
+    what = f"{model.name} device time"
+    if all(_kind(config, model, role) == "tensorrt" for role in Role):
+        return Item(ok=True, what=what, detail="by CUDA events: its engines run in this process")
+    flags = f"start Triton with {trace_flags(config.traces or TracesSettings())}"
+    if config.traces is None:
+        how = "from the model's own output" if model.device_output else "only as a mean of all traffic (shared)"
+        return Item(ok=True, what=what, detail=f"{how}; for each probe's split put `traces: {{}}` here and {flags}")
+    found = [
+        _traced(one, config.traces, flags, listening=timekeeper.listening)
+        for one in said.values()
+        if not isinstance(one, Fault)
+    ]
+    ok, detail = min(found, key=lambda each: each[0], default=_untold(flags))
+    return Item(ok=ok, what=what, detail=detail)
+
+
+def _untold(flags: str) -> tuple[bool, str]:
+    return True, f"the server does not say whether it traces; if it is a Triton, {flags}"
+
+
+def _traced(said: Description, settings: TracesSettings, flags: str, *, listening: bool) -> tuple[bool, str]:
+    """Whether one server does its part, and what is to be said of it."""
+    told = said.tracing
+    if told is None:
+        return _untold(flags)
+    if not told.on:
+        return False, f"the server does not trace (mode {told.mode}): {flags}"
+    if told.rate != 0:
+        every = "all requests" if told.rate == 1 else f"one request in {told.rate}"
+        return False, f"the server traces {every} (rate {told.rate}), which costs patients' traffic: {flags}"
+    if may_crash(said) and not settings.despite_crashes:
+        return False, (
+            f"{said.server} is not asked to trace, since it may crash of it: run {FIRST_SOUND[0]}.{FIRST_SOUND[1]} or "
+            "newer, or accept that with `traces.despite_crashes: true`; until then device times are shared"
+        )
+    if not listening:
+        return True, f"{settings.listen} is in use: by the watchdog that runs now, or else it can't start"
+    return True, f"the server traces canaries, and sends to {told.url}"
+
+
+def _objectives(config: Config, model: ModelSettings) -> list[Item]:
+    """Objectives that can never be judged: nothing here measures it, or too rarely."""
+    problems = []
+    for window in model.latency.windows:
+        what, most = f"the {window.engine} engine's {window.measure} time", int(window.over / model.probe.every)
+        if config.traces is None and window.measure not in _untraced(config, model, window.engine):
+            problems.append(f"{what} is not known without `traces`")
+        if most < window.least:
+            problems.append(f"{what} is probed {most} times within {window.over:g} s, and `least` is {window.least}")
+    return [Item(ok=False, what=f"{model.name} objective", detail=problem) for problem in problems]
+
+
+def _untraced(config: Config, model: ModelSettings, role: Role) -> set[str]:
+    """What of an engine's times can be known without a trace."""
+    own = {"host", "device"}
+    match _kind(config, model, role):
+        case "tensorrt":
+            return {"total", *own, "queue", "input-copy", "output-copy"}
+        case "oip-http":  # where it sends Server-Timing
+            return {"total", *own}
+        case _:
+            return {"total", *(own if model.device_output else ())}
+
+
+def _kind(config: Config, model: ModelSettings, role: Role) -> str:
+    endpoint = model.engine(role).address.endpoint
+    return next(str(each.kind) for each in config.endpoints if each.name == endpoint)
+
+
+def trace_flags(settings: TracesSettings) -> str:
+    """What makes a Triton on this machine trace canaries, and nothing else, and send that here."""
+    host, _, port = settings.listen.rpartition(":")
+    reachable = "THIS-HOST" if host in ("0.0.0.0", "[::]") else host  # noqa: S104 - what the user wrote
+    flags = (
+        "mode=opentelemetry",
+        "rate=0",
+        "level=TIMESTAMPS",
+        f"opentelemetry,url=http://{reachable}:{port}/v1/traces",
+        "opentelemetry,bsp_schedule_delay=500",
+    )
+    return " ".join(f"--trace-config {flag}" for flag in flags)
 
 
 def _engine(model: ModelSettings, role: Role, said: Description | Fault) -> Item:
@@ -100,7 +240,8 @@ def _engine(model: ModelSettings, role: Role, said: Description | Fault) -> Item
     if isinstance(said, Fault):
         return Item(ok=False, what=what, detail=f"{engine}: {said}")
     names = {spec.name for spec in said.outputs}
-    missing = [output.name for output in model.outputs if output.name not in names]
+    wanted = [output.name for output in model.outputs] + [model.device_output] * bool(model.device_output)
+    missing = [name for name in wanted if name not in names]
     if missing:
         detail = f"{engine} has no output {missing[0]!r}; it has {', '.join(sorted(names))}"
         return Item(ok=False, what=what, detail=detail)
@@ -157,17 +298,21 @@ def _misfit(name: str, dtype: str, shape: tuple[int, ...], spec: TensorSpec | No
     return None if fits else f"{name} has shape {list(shape)}, the engine wants {list(spec.shape)}"
 
 
-async def _probes(
-    model: ModelSettings, inputs: Inputs, baseline: Baseline, endpoints: Mapping[str, Endpoint], serving: Role
-) -> list[Item]:
+async def _probes(prober: Prober, canary: Canary, serving: Role) -> list[Item]:
     """One canary through each engine and through the public name."""
-    prober = make_prober(model, inputs, baseline, surround(endpoints))
-    await prober.learn()
-    canary = inputs.canaries.canaries[0]
+    model = prober.target.model
     items = []
     for what, role, public in (("safe", Role.SAFE, False), ("fast", Role.FAST, False), ("public", serving, True)):
         assessment = await prober.probe(canary, role, public=public)
-        took = f"{assessment.result.timing.total_s * 1e3:.1f} ms"
+        known = await prober.timekeeper.settled([assessment.result], prober.patience_s)
+        took = _took(known[0].timing if known else assessment.result.timing)
         detail = str(assessment.worst) if assessment.worst else f"{canary.id} came back right in {took}"
-        items.append(Item(ok=assessment.verdict is Verdict.HEALTHY, what=f"{model.name} {what} probe", detail=detail))
+        items.append(Item(ok=assessment.verdict is Verdict.HEALTHY, what=f"{model} {what} probe", detail=detail))
     return items
+
+
+def _took(timing: Timing) -> str:
+    whole = f"{timing.total_s * 1e3:.1f} ms"
+    if timing.device_s is None:
+        return whole
+    return f"{whole}, of which the device {timing.device_s * 1e3:.2f} ms ({timing.attribution})"

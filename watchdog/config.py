@@ -4,13 +4,12 @@ Nothing below this layer imports it. Every error names the file, the line, the p
 what is wrong with it and what is allowed.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import WithDefaultSchema
@@ -21,16 +20,17 @@ from watchdog.channels import ChannelSettings
 from watchdog.cycle import ProbeSettings
 from watchdog.drift.promise import parse
 from watchdog.endpoints import EndpointSettings
+from watchdog.gpu import GpuSettings
 from watchdog.live.settings import LiveSettings, ShadowSettings, chosen, promise_of_each
 from watchdog.model.engine import Address, Engine, Role
 from watchdog.model.score import Promise
 from watchdog.policy.decide import Allowed, PolicySettings
 from watchdog.readings import names_of
 from watchdog.routers import RouterSettings
-from watchdog.settings import BareNumber, FieldError, LocalPath, Secret, Settings, complaint, place, spell
+from watchdog.settings import BareNumber, FieldError, Listen, LocalPath, Secret, Settings, complaint, place, spell
+from watchdog.traces import TracesSettings
 
 _MAX_BYTES = 4 * 2**20
-_LISTEN = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}")
 
 Location = tuple[int | str, ...]
 
@@ -110,6 +110,9 @@ class ModelSettings(AssessSettings):
     policy: PolicySettings = PolicySettings()
     drift: DriftSettings = DriftSettings()
     router: RouterSettings | None = None
+    device_output: str = ""
+    """An output in which the model tells its own device time in seconds, as one that times its CUDA
+    events can; it is asked for with each probe, and is no answer."""
 
     def engine(self, role: Role) -> Engine:
         own = self.engines.fast if role is Role.FAST else self.engines.safe
@@ -132,6 +135,11 @@ class ModelSettings(AssessSettings):
         canary = self.drift.canary
         return None if canary is None else parse(canary.false_alarms, rate_per_s=1 / self.probe.every)
 
+    def latency_promise(self) -> Promise | None:
+        """The same for jumps of their latency."""
+        jump = self.latency.jump
+        return None if jump is None else parse(jump.false_alarms, rate_per_s=1 / self.probe.every)
+
     def _refuse_small_references(self) -> None:
         readings = names_of(self.outputs)
         live, shadow = self.drift.live, self.drift.shadow
@@ -149,7 +157,13 @@ class ModelSettings(AssessSettings):
             self.canary_promise()
         except ValueError as error:
             raise FieldError(["drift", "canary", "false_alarms"], str(error)) from error
+        try:
+            self.latency_promise()
+        except ValueError as error:
+            raise FieldError(["latency", "jump", "false_alarms"], str(error)) from error
         self._refuse_small_references()
+        if self.device_output in (output.name for output in self.outputs):
+            raise FieldError(["device_output"], f"{self.device_output!r} is one of outputs: remove it there")
         if self.engine(Role.FAST).address == self.engine(Role.SAFE).address:
             raise FieldError(["engines"], "fast and safe are the same engine; give them different versions or models")
         for role in Role:
@@ -170,22 +184,10 @@ class ModelSettings(AssessSettings):
 class ApiSettings(Settings):
     """The watchdog's own HTTP server."""
 
-    listen: str = Field(default="127.0.0.1:9469", json_schema_extra={"pattern": f"^{_LISTEN.pattern}$"})
+    listen: Listen = "127.0.0.1:9469"
     """Host and port; port 0 takes any free one."""
     token: Secret | None = None
     """Without one, nobody can command the watchdog over HTTP."""
-
-    @field_validator("listen")
-    @classmethod
-    def _host_and_port(cls, value: str) -> str:
-        if not _LISTEN.fullmatch(value) or int(value.rpartition(":")[2]) > 65535:
-            raise ValueError("write host:port, such as 127.0.0.1:9469 or [::1]:9469, with a port up to 65535")
-        return value
-
-    @property
-    def address(self) -> tuple[str, int]:
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
 
 
 class Config(Settings):
@@ -197,6 +199,10 @@ class Config(Settings):
     endpoints: tuple[EndpointSettings, ...] = Field(min_length=1)
     models: tuple[ModelSettings, ...] = Field(min_length=1)
     channels: tuple[ChannelSettings, ...] = ()
+    traces: TracesSettings | None = None
+    """Where servers send the traces of canaries' requests; without it device times are not each probe's own."""
+    gpu: GpuSettings | None = GpuSettings()
+    """How the GPUs beside the server are watched; null turns it off."""
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:

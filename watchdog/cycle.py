@@ -3,12 +3,13 @@
 import asyncio
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from pydantic import Field
 
-from watchdog.assess import drifted
+from watchdog import measures
 from watchdog.canary_drift import CanaryDrift, with_findings
 from watchdog.model.canary import Canary
 from watchdog.model.diagnosis import Conclusion
@@ -28,7 +29,7 @@ from watchdog.model.event import (
 )
 from watchdog.model.journal import Entry, EntryKind
 from watchdog.model.route import Applied
-from watchdog.model.verdict import Assessment, Reason, Verdict
+from watchdog.model.verdict import Assessment, Finding, Reason, Verdict
 from watchdog.policy.decide import Decision, Input, PolicySettings, step
 from watchdog.policy.diagnose import ConfirmSettings, Lane, diagnose
 from watchdog.policy.memory import PolicyState
@@ -39,7 +40,7 @@ from watchdog.settings import Duration, Settings
 
 _PROOF_PAUSE_S = 0.02
 _SUSPECT_AGAIN_S = 300.0
-"""A drift of patients' answers is looked into this often at most; the canaries go on all the while."""
+"""What a detector goes on seeing is looked into this often at most; the canaries go on all the while."""
 _GOLDEN_SECTION = 0.618
 
 
@@ -74,6 +75,7 @@ class Cycle:
         state: PolicyState,
         drift: CanaryDrift | None = None,
         drift_burst: int = 6,
+        circumstances: Callable[[Role, bool], str] = lambda _role, _device_slow: "",
     ) -> None:
         self.model = prober.target.model
         self.state = state
@@ -89,7 +91,9 @@ class Cycle:
         self._policy = policy
         self._drift = drift
         self._drift_burst = drift_burst
-        self._suspected_at: dict[Source, float] = {}
+        self._suspected_at: dict[tuple[Source, str], float] = {}
+        self._suspicions: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly
+        self._circumstances = circumstances
         self._recent: dict[str, Assessment] = {}
         self._one_at_a_time = asyncio.Lock()
         self._closed = False
@@ -123,21 +127,27 @@ class Cycle:
                 self._fail(error)
 
     async def suspect(self, event: Suspected) -> None:
-        """Ask canaries about what was seen in answers to patients' images."""
+        """Ask canaries about what a detector saw over many answers."""
         async with self._one_at_a_time:
             if self._closed:
                 return
             try:
                 self._observe(event)
                 if self._is_worth_a_burst(event):
-                    self._suspected_at[event.source] = event.at
+                    self._suspected_at[_kind(event)] = event.at
                     await self._settle(event)
             except Exception as error:  # noqa: BLE001 - as in `tick`
                 self._fail(error)
 
+    def suspect_soon(self, event: Suspected) -> None:
+        """`suspect`, beside whatever goes on now."""
+        task = asyncio.get_running_loop().create_task(self.suspect(event))
+        self._suspicions.add(task)
+        task.add_done_callback(self._suspicions.discard)
+
     def _is_worth_a_burst(self, event: Suspected) -> bool:
-        """A drift that lasts is seen again and again; and while the safe engine serves, the other harms nobody."""
-        recent = abs(event.at - self._suspected_at.get(event.source, -math.inf)) < _SUSPECT_AGAIN_S
+        """What lasts is seen again and again; and while the safe engine serves, the other harms nobody."""
+        recent = abs(event.at - self._suspected_at.get(_kind(event), -math.inf)) < _SUSPECT_AGAIN_S
         return not recent and (event.source is not Source.SHADOW or self.state.desired is Role.FAST)
 
     async def command(self, command: Command, actor: str, why: str) -> Sequence[Decision]:
@@ -209,11 +219,14 @@ class Cycle:
         serving = self.state.desired
         moved = isinstance(cause, RouteSeen) or (first is not None and _names(first, Reason.WRONG_VERSION))
         trouble = self.state.trouble
-        one_by_one = Reason.LATENCY in (first and first.reason, trouble and trouble.reason)
-        if one_by_one:
+        reasons = (first and first.reason, trouble and trouble.reason, suspected and suspected.finding.reason)
+        if Reason.LATENCY in reasons:
             lanes = [await self._lane(role, canaries, one_by_one=True) for role in (serving, serving.other)]
+            lanes = [replace(lane, slower=await self._slower(lane)) for lane in lanes]
         else:
             lanes = await asyncio.gather(*(self._lane(role, canaries) for role in (serving, serving.other)))
+        slow = Reason.LATENCY in reasons
+        device_slow = lanes[0].slower is not None and lanes[0].slower.measure == measures.DEVICE
         diagnosis = diagnose(
             serving=serving,
             first=first,
@@ -221,8 +234,10 @@ class Cycle:
             serving_lane=lanes[0],
             other_lane=lanes[1],
             need=self._probe.confirm.need,
-            suspected=None if suspected is None else drifted(suspected.score, f"{suspected.source}"),
-            by_pairs=suspected is not None and suspected.source is Source.SHADOW,
+            suspected=None if suspected is None else suspected.finding,
+            source=None if suspected is None else suspected.source,
+            by_itself=suspected is not None and suspected.by_itself,
+            circumstances=self._circumstances(serving, device_slow) if slow else "",
         )
         self._recent.clear()
         diagnosed = Diagnosed(model=self.model, at=self._clock(), diagnosis=diagnosis)
@@ -246,6 +261,11 @@ class Cycle:
         if self._drift is not None:
             over_set += self._drift.over(role, answers)
         return Lane(assessments=answers, over_set=over_set, at_once=not one_by_one)
+
+    async def _slower(self, lane: Lane) -> Finding | None:
+        """Whether these probes took longer than at the baseline, and which part of them did."""
+        results = await self._prober.timekeeper.settled(a.result for a in lane.assessments)
+        return self._prober.judge.slower(results)
 
     def _burst(self, first: Assessment | None, *, thorough: bool = False) -> Sequence[Canary]:
         """The canary that failed, and the next ones of the rotation: of the suspected group, if there is one."""
@@ -344,6 +364,11 @@ def mixed(canaries: Sequence[Canary]) -> tuple[Canary, ...]:
     near = round(count * _GOLDEN_SECTION)
     step = next((s for s in range(max(near, 1), count) if math.gcd(s, count) == 1), 1)
     return tuple(canaries[i * step % count] for i in range(count))
+
+
+def _kind(event: Suspected) -> tuple[Source, str]:
+    """What counts as the same suspicion: one burst looks at all readings of answers, but at one objective."""
+    return event.source, event.reading if event.source is Source.OBJECTIVE else ""
 
 
 def _names(assessment: Assessment, reason: Reason) -> bool:

@@ -1,9 +1,9 @@
 """From a model's settings to what becomes of patients' answers: watched, compared, recorded, and looked into."""
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from watchdog.assembly import AssemblyError, Surroundings
+from watchdog.assess import drifted
 from watchdog.config import ModelSettings
 from watchdog.cycle import Cycle
 from watchdog.live import Answering, Feed, LiveWatch, Shadow, ShadowSettings, Subject
@@ -36,10 +36,14 @@ def open_feed(
     tags = {role: None if isinstance(answer, Fault) else answer.tag for role, answer in said.items()}
     engines = {role: Answering.of(model.engine(role), tags[role]) for role in Role}
     shadows: list[Shadow] = []
-    suspect = _suspecting(cycle)
 
     def alarm(scored: Scored) -> None:
-        suspect(scored)
+        finding = drifted(scored.score, str(scored.source))
+        if finding is None:
+            return
+        cycle.suspect_soon(
+            Suspected(model=scored.model, at=scored.at, source=scored.source, reading=scored.reading, finding=finding)
+        )
         for shadow in shadows:
             shadow.hurry()
 
@@ -62,20 +66,6 @@ def open_feed(
         return Feed(watch)
     shadows.append(_shadow(model, model.drift.shadow, watch, prober, around))
     return Feed(watch, shadows[0])
-
-
-def _suspecting(cycle: Cycle) -> Callable[[Scored], None]:
-    under_way: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly
-
-    def suspect(scored: Scored) -> None:
-        event = Suspected(
-            model=scored.model, at=scored.at, source=scored.source, reading=scored.reading, score=scored.score
-        )
-        task = asyncio.get_running_loop().create_task(cycle.suspect(event))
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
-
-    return suspect
 
 
 def _recording(model: str, journal: Journal, clock: Clock) -> Record:

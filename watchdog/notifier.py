@@ -6,7 +6,8 @@ dead receiver delays neither probing nor the others, and is told the truth when 
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -21,6 +22,8 @@ from watchdog.ports import Channel, Clock, Event, Journal, Observer
 
 _LOOK_AGAIN_S = 5.0
 """How often conditions are looked at without an event: some end by the clock alone."""
+_INHERITED_FOR_S = 120.0
+"""After a reload, so long at most until a source that is still watched has spoken again."""
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 60.0
 
@@ -52,6 +55,9 @@ class Notifier:
         self._observe = observe
         self._clock = clock
         self._states: dict[str, PolicyState] = {}
+        self._held: dict[str, tuple[Condition, ...]] = {}
+        self._held_until: dict[str, float] = {}
+        """Sources that an earlier notifier heard, and this one has not yet."""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -78,16 +84,31 @@ class Notifier:
             self._states[model] = state
             self._wake_all()
 
+    def hold(self, source: str, conditions: Sequence[Condition]) -> None:
+        """Take all conditions that hold by one other source, such as the GPUs, instead of those it had."""
+        self._held_until.pop(source, None)
+        before, self._held[source] = self._held.get(source, ()), tuple(conditions)
+        if self._held[source] != before:
+            self._wake_all()
+
     def take_over(self, old: "Notifier") -> None:
         """Go on where the notifier of an earlier configuration stopped: nothing is told twice."""
         ledgers = {outlet.name: outlet.ledger for outlet in old._outlets}  # noqa: SLF001 - of the same class
         for outlet in self._outlets:
             outlet.ledger = ledgers.get(outlet.name, {})
+        now = self._clock()
+        for source, conditions in old._held_at(now).items():  # noqa: SLF001
+            if source not in self._held:
+                self._held[source], self._held_until[source] = conditions, now + _INHERITED_FOR_S
 
     def conditions(self) -> tuple[Condition, ...]:
         """All that hold now, over all models."""
         now = self._clock()
-        return tuple(c for model, state in self._states.items() for c in alerting.conditions(model, state, now))
+        of_models = (c for model, state in self._states.items() for c in alerting.conditions(model, state, now))
+        return (*of_models, *(c for conditions in self._held_at(now).values() for c in conditions))
+
+    def _held_at(self, now: float) -> dict[str, tuple[Condition, ...]]:
+        return {source: held for source, held in self._held.items() if now < self._held_until.get(source, math.inf)}
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until every channel has been told everything that is due; False on time-out."""

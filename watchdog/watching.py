@@ -1,13 +1,16 @@
 """Everything that watches by one configuration: made whole, started, drained, closed."""
 
 import asyncio
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from watchdog import alerting
 from watchdog.alerting import Resend
 from watchdog.assembly import (
     AssemblyError,
@@ -27,22 +30,36 @@ from watchdog.channels import open_channel
 from watchdog.config import Config, ModelSettings
 from watchdog.cycle import Cycle
 from watchdog.feeding import open_feed
+from watchdog.gpu import open_gpus
+from watchdog.gpu_watch import GpuWatch
+from watchdog.latency_watch import LatencyWatch
 from watchdog.live import Feed
 from watchdog.model.baseline import Baseline
 from watchdog.model.engine import Description, Role
-from watchdog.model.event import Baselined
+from watchdog.model.event import Baselined, Switched, Timed
 from watchdog.model.fault import Fault
 from watchdog.model.journal import EntryKind
 from watchdog.notifier import Notifier
 from watchdog.policy.memory import PolicyState
+from watchdog.policy.states import State
 from watchdog.ports import Channel, Clock, Event, Evidence, Journal, Observer, Router
+from watchdog.prober import Prober
 from watchdog.routers import open_router
+from watchdog.server_watch import ServerWatch
+from watchdog.timekeeper import Timekeeper
 
 Loaded = tuple[ModelSettings, Inputs, Baseline, Mapping[Role, Description | Fault]]
 """A model, its canaries, its baseline, and what the servers say of its engines."""
 
 _LOOK_AT_ROUTE_S = 30.0
 _SAVE_EVIDENCE_S = 10.0
+_COUNT_S = 10.0
+"""How often a server is asked for its statistics."""
+_LOOK_AT_ENGINES_S = 60.0
+_SWEEP_S = 1.0
+_BETWEEN_PROBES_S = 0.5
+"""What else is to be done is not to be done while a probe is timed, as far as intervals are alike.
+What servers are asked comes halfway to the next probe, and with it traces have had time to arrive."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -55,6 +72,10 @@ class Watching:
     evidence: CanaryEvidence
     feeds: Mapping[str, Feed]
     """Where patients' answers go, by model."""
+    servers: Mapping[str, ServerWatch]
+    """What servers tell of themselves, by model."""
+    gpus: GpuWatch | None
+    timekeeper: Timekeeper
     scheduler: AsyncIOScheduler
     stack: AsyncExitStack
 
@@ -68,13 +89,26 @@ class Watching:
             self._every(cycle.tick, every, now + timedelta(seconds=phase))
             if model.router is not None:
                 self._every(cycle.look_at_route, _LOOK_AT_ROUTE_S, now + timedelta(seconds=phase + every / 2))
+            server = self.servers[model.name]
+            between = phase + min(every, _COUNT_S) / 2
+            self._every(server.count, _COUNT_S, now + timedelta(seconds=between))
+            self._every(server.look, _LOOK_AT_ENGINES_S, now + timedelta(seconds=_COUNT_S + between))
+        if self.gpus is not None and self.config.gpu is not None:
+            self._every(self.gpus.look, self.config.gpu.every, now + timedelta(seconds=_BETWEEN_PROBES_S))
+        self._every(self._sweep, _SWEEP_S, now)
         for feed in self.feeds.values():
             feed.start()
         self._every(self.evidence.save, _SAVE_EVIDENCE_S, now + timedelta(seconds=_SAVE_EVIDENCE_S))
         self.scheduler.start()
 
-    def _every(self, job: object, seconds: float, first: datetime) -> None:
-        """A late run is better than none, and one is enough for all that were missed."""
+    async def _sweep(self) -> None:
+        self.timekeeper.sweep()
+
+    def _every(self, job: Callable[[], Coroutine[Any, Any, None]], seconds: float, first: datetime) -> None:
+        """A late run is better than none, and one is enough for all that were missed.
+
+        What is no coroutine the scheduler would run in a thread, where nothing here may be.
+        """
         self.scheduler.add_job(
             job, "interval", seconds=seconds, next_run_time=first, misfire_grace_time=None, coalesce=True
         )
@@ -85,6 +119,7 @@ class Watching:
             self.scheduler.pause()
         await asyncio.gather(*(feed.close() for feed in self.feeds.values()))
         await asyncio.gather(*(cycle.close() for cycle in self.cycles.values()))
+        self.timekeeper.let_go()
         await self.evidence.save()
 
     async def close(self) -> None:
@@ -95,7 +130,9 @@ class Watching:
         await self.stack.aclose()
 
 
-async def assemble(config: Config, journal: Journal, evidence: Evidence, observe: Observer, clock: Clock) -> Watching:
+async def assemble(
+    config: Config, journal: Journal, evidence: Evidence, observe: Observer, *, clock: Clock, timekeeper: Timekeeper
+) -> Watching:
     """Build all that `config` names, or nothing.
 
     Raises:
@@ -103,56 +140,120 @@ async def assemble(config: Config, journal: Journal, evidence: Evidence, observe
     """
     async with AsyncExitStack() as stack:
         notifier = await stack.enter_async_context(Notifier(_outlets(config, stack), journal, observe, clock))
+        gpus = _gpus(config, stack, notifier, observe=observe, clock=clock)
+        cycles: dict[str, Cycle] = {}
+        latencies: dict[str, LatencyWatch] = {}
 
         def tell(event: Event) -> None:
             observe(event)
             notifier.observe(event)
+            if isinstance(event, Timed) and event.model in cycles:
+                for suspicion in latencies[event.model].take(event):
+                    cycles[event.model].suspect_soon(suspicion)
+            elif isinstance(event, Switched) and gpus is not None:
+                gpus.loaded()
 
-        around = surround(open_endpoints(config, stack), tell)
-        loaded = await _load(config, around)
-        cycles, drifts, feeds = {}, {}, {}
-        for model, inputs, baseline, said in loaded:
-            router = _router(model, stack)
-            prober = make_prober(model, inputs, baseline, around)
+        around = surround(open_endpoints(config, stack), timekeeper, tell)
+        drifts, feeds, servers = {}, {}, {}
+        for model, inputs, baseline, said in await _load(config, around):
+            name, prober = model.name, make_prober(model, inputs, baseline, around)
+            for role, one in said.items():
+                if not isinstance(one, Fault):
+                    prober.told(role, one)
             promise = model.canary_promise()
             if promise is not None:
-                drifts[model.name] = CanaryDrift(prober.judge, promise)
-            cycles[model.name] = Cycle(
+                drifts[name] = CanaryDrift(prober.judge, promise)
+            servers[name] = _server(config, model, prober, cycles=cycles, gpus=gpus, notifier=notifier)
+            latencies[name] = LatencyWatch(prober.judge, model.latency_promise(), tell)
+            cycles[name] = Cycle(
                 prober=prober,
                 canaries=inputs.canaries.canaries,
-                router=router,
+                router=_router(model, stack),
                 journal=journal,
                 observe=tell,
                 clock=clock,
                 probe=model.probe,
                 policy=model.policy,
-                state=await last_state(journal, model.name, clock()),
-                drift=drifts.get(model.name),
+                state=await last_state(journal, name, clock()),
+                drift=drifts.get(name),
                 drift_burst=model.drift.canary.burst if model.drift.canary else 0,
+                circumstances=servers[name].circumstances,
             )
-            feeds[model.name] = open_feed(
-                model, said, cycles[model.name], prober=prober, journal=journal, evidence=evidence, around=around
+            feeds[name] = open_feed(
+                model, said, cycles[name], prober=prober, journal=journal, evidence=evidence, around=around
             )
-            latency, scores = prober.judge.limits()
-            tell(
-                Baselined(
-                    model=model.name,
-                    at=clock(),
-                    canaries=len(inputs.canaries.canaries),
-                    captured_at=baseline.created_at,
-                    latency_limits=latency,
-                    score_limits=scores,
-                )
-            )
+            tell(_baselined(model, inputs, baseline, prober=prober, at=clock()))
         return Watching(
             config=config,
             cycles=cycles,
             notifier=notifier,
             evidence=CanaryEvidence(drifts, evidence, observe, clock),
             feeds=feeds,
+            servers=servers,
+            gpus=gpus,
+            timekeeper=timekeeper,
             scheduler=AsyncIOScheduler(timezone=UTC),
             stack=stack.pop_all(),
         )
+
+
+def _gpus(
+    config: Config, stack: AsyncExitStack, notifier: Notifier, *, observe: Observer, clock: Clock
+) -> GpuWatch | None:
+    settings = config.gpu
+    if settings is None:
+        return None
+    source = open_gpus(settings)
+    stack.push_async_callback(source.close)
+    return GpuWatch(
+        source,
+        make_detector=settings.leak.detector,
+        programs=settings.processes,
+        headroom=settings.headroom,
+        deadline_s=settings.deadline,
+        observe=observe,
+        hold=functools.partial(notifier.hold, "gpu"),
+        clock=clock,
+    )
+
+
+def _server(
+    config: Config,
+    model: ModelSettings,
+    prober: Prober,
+    *,
+    cycles: Mapping[str, Cycle],
+    gpus: GpuWatch | None,
+    notifier: Notifier,
+) -> ServerWatch:
+    name = model.name
+    runtimes = {endpoint.name: endpoint.runtime for endpoint in config.endpoints}
+
+    def healthy() -> bool:
+        state = cycles[name].state
+        slowed = state.slowed is not None and prober.clock() - state.slowed.since < alerting.SLOWED_FOR_S
+        return state.state in (State.SERVING_FAST, State.SERVING_SAFE) and state.trouble is None and not slowed
+
+    return ServerWatch(
+        prober,
+        runtimes={role: runtimes[model.engine(role).address.endpoint] for role in Role},
+        healthy=healthy,
+        gpus=lambda: None if gpus is None else gpus.reading,
+        loaded=gpus.loaded if gpus is not None else lambda: None,
+        hold=lambda found: notifier.hold(f"engines of {name}", alerting.engine_conditions(name, found)),
+    )
+
+
+def _baselined(model: ModelSettings, inputs: Inputs, baseline: Baseline, *, prober: Prober, at: float) -> Baselined:
+    latency, scores = prober.judge.limits()
+    return Baselined(
+        model=model.name,
+        at=at,
+        canaries=len(inputs.canaries.canaries),
+        captured_at=baseline.created_at,
+        latency_limits=latency,
+        score_limits=scores,
+    )
 
 
 def _outlets(config: Config, stack: AsyncExitStack) -> dict[str, tuple[Channel, Resend]]:

@@ -12,16 +12,20 @@ from typing import Any
 import numpy as np
 
 from tests.core.virtual_time import EPOCH, now
-from watchdog.assess import AssessSettings, Judge, LatencySettings, OutputKind, OutputSettings
+from watchdog import measures
+from watchdog.assess import AssessSettings, Judge, LatencySettings, OutputKind, OutputSettings, drifted
 from watchdog.canary_drift import CanaryDrift, golden_logits
 from watchdog.cycle import Cycle, ProbeSettings
+from watchdog.latency_watch import LatencyWatch
 from watchdog.model.baseline import Baseline, EngineReference, Golden, Latency
 from watchdog.model.canary import Canary
 from watchdog.model.engine import Address, Answerer, Counters, Description, Engine, Role
+from watchdog.model.event import Source, Suspected, Timed
 from watchdog.model.fault import Blame, Fault, FaultKind
 from watchdog.model.journal import Entry, EntryKind
+from watchdog.model.load import Statistics
 from watchdog.model.notice import Delivery, Notice
-from watchdog.model.probe import InferRequest, ProbeResult, Reply, Timing
+from watchdog.model.probe import Attribution, InferRequest, Part, ProbeResult, Reply, Timing
 from watchdog.model.route import Applied, Observed
 from watchdog.model.score import Alarm, Promise, Score
 from watchdog.model.tensor import Array
@@ -31,6 +35,7 @@ from watchdog.policy.memory import PolicyState
 from watchdog.policy.states import State
 from watchdog.ports import Event
 from watchdog.prober import Prober, Target
+from watchdog.timekeeper import Timekeeper
 
 MODEL = "nodule"
 OUTPUT = "p"
@@ -102,6 +107,48 @@ def a_captured_judge(judge: Judge, repeats: int = 5) -> Judge:
     return replace(judge, baseline=replace(judge.baseline, engines=engines))
 
 
+PARTS = {
+    Part.CLIENT: 0.2e-3,
+    Part.NETWORK: 1.0e-3,
+    Part.FRONT_END: 0.5e-3,
+    Part.QUEUE: 0.3e-3,
+    Part.INPUT: 0.5e-3,
+    Part.DEVICE: 2.0e-3,
+    Part.OUTPUT: 0.5e-3,
+}
+"""Where 5 ms go."""
+
+
+def a_timing(
+    attribution: Attribution = Attribution.TRACE, *, longer: Mapping[Part, float] | None = None, scale: float = 1.0
+) -> Timing:
+    """Of a probe of `PARTS`, of which only a trace tells all.
+
+    Args:
+        attribution: how its device time is known.
+        longer: factors of single parts.
+        scale: a factor of all.
+    """
+    parts = {part: scale * (longer or {}).get(part, 1.0) * seconds for part, seconds in PARTS.items()}
+    return Timing(
+        sent_at=EPOCH,
+        total_s=sum(parts.values()),
+        device_s=None if attribution is Attribution.NONE else parts[Part.DEVICE],
+        attribution=attribution,
+        parts=parts if attribution is Attribution.TRACE else {},
+    )
+
+
+def a_timed_judge(judge: Judge, attribution: Attribution = Attribution.TRACE, probes: int = 36) -> Judge:
+    """The same judge, whose baseline knows how long both engines' probes took: as `a_timing`, give or take 5 %."""
+    assert judge.baseline is not None
+    scales = np.exp(np.random.default_rng(4).normal(0.0, 0.05, probes)).tolist()
+    timings = [a_timing(attribution, scale=scale) for scale in scales]
+    latency = {"opt": measures.reference(timings, median_s=0.005, p99_s=0.006)}
+    engines = {role: replace(engine, latency=latency) for role, engine in judge.baseline.engines.items()}
+    return replace(judge, baseline=replace(judge.baseline, engines=engines))
+
+
 def a_score(*, alarm: bool = True, **more: Any) -> Score:
     """A detector's score; at its alarm, or well below it."""
     promise = Promise(run_length=1e6)
@@ -154,6 +201,11 @@ class World:
     """What was asked of the world, in order."""
     on_infer: Callable[[InferRequest], None] | None = None
     """Told of each request before it is answered, so that a test may change the world."""
+    statistics: dict[Role, Statistics | Fault] = field(default_factory=dict)
+    description: dict[str, Any] = field(default_factory=dict)
+    """What the server says of its engines, beside the rest."""
+    timing: Callable[[Role], Timing] | None = None
+    """What is told of where an answer's time went, if it is not only that it took as long as it did."""
     on_apply: Callable[[Role], None] | None = None
     """Told when a router is asked for a route."""
 
@@ -187,11 +239,14 @@ class FakeEndpoint:
             return Fault(kind=FaultKind.TIMEOUT, blame=Blame.SERVER, detail=f"no answer within {timeout_s:g} s")
         if behaviour == "refuse":
             return Fault(kind=FaultKind.REFUSED, blame=Blame.NETWORK, detail="nothing listens")
+        timing = Timing(sent_at=now() - took, total_s=took)
+        if world.timing is not None:
+            timing = replace(world.timing(role), sent_at=timing.sent_at)
         answerer = Answerer(model=MODEL, version="9" if behaviour == "impostor" else ENGINES[role].address.version)
         return Reply(
             outputs={OUTPUT: _spoilt(behaviour, right_answer(request.inputs)[OUTPUT])},
             answered_by=answerer if world.names_versions else Answerer(),
-            timing=Timing(sent_at=now() - took, total_s=took),
+            timing=timing,
         )
 
     async def describe(self, address: Address, timeout_s: float) -> Description | Fault:
@@ -201,13 +256,20 @@ class FakeEndpoint:
         if world.behaviour(VERSIONS.get(address.version, world.serving)) in ("refuse", "hang"):
             return Fault(kind=FaultKind.REFUSED, blame=Blame.NETWORK, detail="nothing listens")
         return Description(
-            server="fake 1.0",
             inputs=(),
             outputs=(),
-            tag=f"tag-{address.version}",
-            response_cache=world.response_cache,
-            counters=self.counters,
+            **{
+                "server": "fake 1.0",
+                "tag": f"tag-{address.version}",
+                "response_cache": world.response_cache,
+                "counters": self.counters,
+                **world.description,
+            },
         )
+
+    async def statistics(self, address: Address, timeout_s: float) -> Statistics | Fault:
+        await asyncio.sleep(0.001)
+        return self.world.statistics.get(VERSIONS[address.version], Statistics())
 
     async def close(self) -> None: ...
 
@@ -312,7 +374,21 @@ class FakeChannel:
 
 def a_prober(world: World, observe: Callable[[Event], None] = lambda _: None, **more: Any) -> Prober:
     target = Target(model=MODEL, engines=ENGINES, public=PUBLIC, endpoints={"e": FakeEndpoint(world)}, deadline_s=2.0)
-    return Prober(target, a_judge(**more), observe, now, random.Random(5))
+    judge, timekeeper = a_judge(**more), a_timekeeper()
+    return Prober(target, judge, observe, now, seeds=random.Random(5), timekeeper=timekeeper)
+
+
+def a_timekeeper(**more: Any) -> Timekeeper:
+    """One that has no intake, unless told otherwise."""
+    return Timekeeper(now, lambda _outcome, _count: None, **({"listening": False} | more))
+
+
+def a_suspicion(
+    source: Source = Source.LIVE, *, at: float = EPOCH, finding: Finding | None = None, **more: Any
+) -> Suspected:
+    found = finding or drifted(a_score(), str(source))
+    assert found is not None
+    return Suspected(model=MODEL, at=at, source=source, reading=OUTPUT, finding=found, **more)
 
 
 @dataclass(kw_only=True)
@@ -322,6 +398,7 @@ class Watch:
     world: World
     router: FakeRouter
     journal: FakeJournal
+    prober: Prober
     cycle: Cycle
     events: list[Event]
 
@@ -342,6 +419,8 @@ def a_watch(
     per_day: int = 6,
     observe: Callable[[Event], None] = lambda _: None,
     drift: bool = False,
+    timed: bool = False,
+    circumstances: Callable[[Role, bool], str] = lambda _role, _device_slow: "",
     **judge: Any,
 ) -> Watch:
     world = world or World()
@@ -351,10 +430,16 @@ def a_watch(
     def tell(event: Event) -> None:
         events.append(event)
         observe(event)
+        if timed and isinstance(event, Timed):
+            for suspicion in latency.take(event):
+                cycle.suspect_soon(suspicion)
 
     prober = a_prober(world, tell, **judge)
     if drift:
         prober.judge = a_captured_judge(prober.judge)
+    if timed:
+        prober.judge = a_timed_judge(prober.judge)
+    latency = LatencyWatch(prober.judge, Promise(run_length=3e6), tell)
     cycle = Cycle(
         prober=prober,
         canaries=canaries,
@@ -366,5 +451,6 @@ def a_watch(
         policy=PolicySettings(action=action, max_switches_per_day=per_day),
         state=state or PolicyState(since=EPOCH),
         drift=CanaryDrift(prober.judge, Promise(run_length=3e6)) if drift else None,
+        circumstances=circumstances,
     )
-    return Watch(world=world, router=router, journal=journal, cycle=cycle, events=events)
+    return Watch(world=world, router=router, journal=journal, prober=prober, cycle=cycle, events=events)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.core.builders import MODEL, a_finding, a_score, assessed
+from tests.core.builders import MODEL, a_finding, a_suspicion, assessed
 from tests.core.virtual_time import EPOCH
 from watchdog.model.diagnosis import Conclusion, Diagnosis
 from watchdog.model.engine import Role
@@ -16,7 +16,6 @@ from watchdog.model.event import (
     Proved,
     RouteSeen,
     Source,
-    Suspected,
     Switched,
 )
 from watchdog.model.route import Applied, Observed
@@ -52,7 +51,7 @@ class Story:
         return self.tell(Probed(model=MODEL, at=self.now, assessment=assessed(*findings)))
 
     def suspect(self, source: Source = Source.LIVE) -> Decision:
-        return self.tell(Suspected(model=MODEL, at=self.now, source=source, reading="p", score=a_score()))
+        return self.tell(a_suspicion(source, at=self.now))
 
     def diagnosed(self, conclusion: Conclusion, serving: Role | None = None) -> Decision:
         return self.tell(

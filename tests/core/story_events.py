@@ -1,6 +1,7 @@
 """A story with one event of each kind, for the observers."""
 
-from tests.core.builders import MODEL, OUTPUT, a_finding, a_result
+from tests.core.builders import MODEL, OUTPUT, a_finding, a_result, a_timing
+from tests.core.gpu_builders import GIB, a_gpu, a_leak, a_process, a_reading
 from tests.core.policy_story import Story, a_diagnosis
 from tests.core.virtual_time import EPOCH
 from watchdog.model.diagnosis import Conclusion
@@ -12,15 +13,23 @@ from watchdog.model.event import (
     CycleFailed,
     Delivered,
     Diagnosed,
+    EngineSeen,
+    GpuSeen,
+    GrowthSeen,
+    LoadSeen,
     Noticed,
     Probed,
     Proved,
     RouteSeen,
+    SpansTaken,
     Switched,
+    Timed,
 )
 from watchdog.model.fault import Blame, Fault, FaultKind
+from watchdog.model.gpu import GpuReading, MigInstance
+from watchdog.model.load import Load
 from watchdog.model.notice import Condition, Delivery, Notice, NoticeKind, Severity
-from watchdog.model.probe import Attribution, Timing
+from watchdog.model.probe import Attribution, Part, Timing
 from watchdog.model.route import Applied, Observed
 from watchdog.model.verdict import Assessment, Confidence, Finding, Reason, Verdict
 from watchdog.ports import Event
@@ -47,6 +56,59 @@ CONDITION = Condition(
     description="…",
     labels={"model": MODEL},
 )
+
+
+LOAD = Load(
+    over_s=10.0,
+    requests_per_s=20.0,
+    inferences_per_s=40.0,
+    failures_per_s={"REJECTED": 0.5},
+    mean_s={Part.QUEUE: 0.001, Part.INPUT: 0.0005, Part.DEVICE: 0.002, Part.OUTPUT: 0.0005},
+    batch_size=2.0,
+    cache_hit_ratio=0.25,
+    busy_ratio=0.04,
+)
+GPUS = GpuReading(
+    source="nvml",
+    state=a_reading().state,
+    driver="550.54",
+    cuda=(12, 4),
+    gpus=(
+        a_gpu(
+            xids=(79,),
+            throttled_by=frozenset({"hw-slowdown", "board-limit"}),
+            mig=(MigInstance(uuid="MIG-1", total_bytes=5 * GIB, used_bytes=GIB),),
+            processes=(
+                a_process(),
+                a_process(GIB // 2, pid=43),
+                a_process(None, pid=44, name=""),
+                a_process(7, name=""),
+            ),
+        ),
+    ),
+)
+
+
+def timed(timing: Timing | None = None, *, model: str = MODEL, **result: object) -> Timed:
+    return Timed(model=model, at=EPOCH + 9, result=a_result(model=model, timing=timing or a_timing(), **result))
+
+
+def what_is_measured(model: str = MODEL) -> list[Event]:
+    """One of each event of times, servers and GPUs."""
+    return [
+        timed(model=model),
+        LoadSeen(model=model, at=EPOCH + 10, role=Role.FAST, load=LOAD),
+        EngineSeen(
+            model=model,
+            at=EPOCH + 11,
+            role=Role.FAST,
+            tag="trt8.6.1-cuda11.8",
+            findings=(a_finding(Reason.ENGINE_TAG, Verdict.SUSPECT),),
+        ),
+        GpuSeen(at=EPOCH + 12, reading=GPUS),
+        GrowthSeen(at=EPOCH + 12, leak=a_leak()),
+        SpansTaken(at=EPOCH + 13, outcome="matched", count=3),
+    ]
 
 
 def one_of_each(model: str = MODEL) -> list[Event]:
@@ -80,5 +142,6 @@ def one_of_each(model: str = MODEL) -> list[Event]:
         ),
         Delivered(at=EPOCH + 7, channel="pager", notices=2, delivery=Delivery(ok=False, detail="away")),
         CycleFailed(model=model, at=EPOCH + 8, error="ZeroDivisionError: a bug"),
+        *what_is_measured(model),
         Story().roll_back().decisions[-1],
     ]

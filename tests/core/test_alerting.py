@@ -6,12 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.core.builders import a_finding
 from tests.core.policy_story import ALERT, Story
 from watchdog import alerting
 from watchdog.alerting import Ledger, Resend, Told
 from watchdog.model.diagnosis import Conclusion
-from watchdog.model.event import Command
+from watchdog.model.engine import Role
+from watchdog.model.event import Command, Source
 from watchdog.model.notice import Condition, Notice, NoticeKind, Severity
+from watchdog.model.verdict import Reason
 from watchdog.policy.decide import Allowed, PolicySettings
 from watchdog.policy.memory import PolicyState, Trouble
 from watchdog.policy.states import State, Trigger
@@ -206,6 +209,37 @@ def test_a_route_put_back_is_told_for_a_while() -> None:
     assert names(story) == {"WatchdogRouteReasserted": Severity.WARNING}
     assert names(story.later(alerting.REASSERTED_FOR_S - 1)) == {"WatchdogRouteReasserted": Severity.WARNING}
     assert names(story.later(1)) == {}
+
+
+def test_a_jump_of_latency_is_told_for_half_an_hour_after_it_was_last_seen() -> None:
+    story = Story()
+    for _ in range(2):
+        story.later(600).suspect(Source.TIMING)
+        story.diagnosed(Conclusion.SLOWED)
+    (condition,) = alerting.conditions("nodule", story.state, story.now)
+    assert (condition.name, condition.severity) == ("WatchdogLatencyJump", Severity.WARNING)
+    assert condition.summary.startswith("nodule answers rightly, but takes longer than it should (")
+    assert condition.labels == {"model": "nodule"}
+    assert names(story.later(alerting.SLOWED_FOR_S - 1)) == {"WatchdogLatencyJump": Severity.WARNING}
+    assert names(story.later(1)) == {}
+
+
+def test_an_engines_findings_are_a_condition_for_each_kind_that_tells_all_of_that_kind() -> None:
+    found = {
+        Role.FAST: [
+            a_finding(Reason.ENGINE_TAG, detail="its tag changed"),
+            a_finding(Reason.OFF_PROFILE, detail="CT is too small"),
+            a_finding(Reason.ENGINE_TAG, detail="built with CUDA 12.4"),
+        ],
+        Role.SAFE: [],
+    }
+    tag, profile = alerting.engine_conditions("nodule", found)
+    assert (tag.name, tag.severity) == ("WatchdogEngineTagMismatch", Severity.WARNING)
+    assert tag.description == "its tag changed; built with CUDA 12.4"
+    assert tag.summary == "nodule's fast engine is not the one that was vetted, or not built for what runs it"
+    assert (profile.name, profile.description) == ("WatchdogShapeOffProfile", "CT is too small")
+    assert tag.labels == profile.labels == {"model": "nodule", "engine": "fast"}
+    assert tag.key != profile.key
 
 
 def test_a_lock_is_told_with_its_count() -> None:

@@ -1,6 +1,7 @@
 """One probe against its baseline: every finding where it is due, none where it is not, never an exception."""
 
 import math
+import re
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -20,14 +21,26 @@ from tests.core.builders import (
     a_canary,
     a_judge,
     a_result,
+    a_score,
+    a_timed_judge,
+    a_timing,
     right_answer,
     settings,
 )
-from watchdog.assess import Judge, LatencySettings, OutputKind, OutputSettings, ParityLimits
+from watchdog.assess import (
+    Judge,
+    LatencySettings,
+    OutputKind,
+    OutputSettings,
+    ParityLimits,
+    WindowSettings,
+    jumped,
+    over_window,
+)
 from watchdog.model.baseline import Golden
 from watchdog.model.engine import Answerer, Role
 from watchdog.model.fault import Blame, Fault, FaultKind
-from watchdog.model.probe import Timing
+from watchdog.model.probe import Part, ProbeResult, Timing
 from watchdog.model.tensor import DTYPES, Array
 from watchdog.model.verdict import Assessment, Reason, Verdict
 
@@ -324,6 +337,95 @@ def test_an_output_that_cannot_be_read_has_no_confidence() -> None:
     assert not judge.assess(a_result(outputs={OUTPUT: RIGHT * np.nan})).confidences
     assert not judge.assess(a_result(outputs={OUTPUT: RIGHT[:1]})).confidences
     assert not judge.assess(a_result(outputs={})).confidences
+
+
+# -- slowness, by a detector's account and in a burst ------------------------------------------
+
+
+def burst_of(*timings: Timing, **result: Any) -> list[ProbeResult]:
+    return [a_result(timing=timing, public=False, **result) for timing in timings]
+
+
+def test_a_burst_that_takes_as_long_as_it_did_is_not_slower() -> None:
+    judge = a_timed_judge(a_judge())
+    assert judge.slower(burst_of(*[a_timing()] * 6)) is None
+    assert judge.slower(burst_of(*[a_timing(scale=1.4)] * 6)) is None
+
+
+def test_a_slower_burst_is_told_with_what_takes_longer_and_both_times() -> None:
+    judge = a_timed_judge(a_judge())
+    device = judge.slower(burst_of(*[a_timing(longer={Part.DEVICE: 3.0})] * 6))
+    assert device is not None
+    assert (device.reason, device.verdict, device.measure) == (Reason.LATENCY, Verdict.SUSPECT, "device")
+    assert device.score == pytest.approx(3.0, rel=0.05)
+    assert device.limit == 1.5
+    said = r"the fast engine's device time is \S+ times that of the baseline \(limit 1.5\): 6 ms instead of \S+ ms"
+    assert re.fullmatch(said, device.detail)
+    queue = judge.slower(burst_of(*[a_timing(longer={Part.QUEUE: 20.0})] * 6))
+    assert queue is not None
+    assert queue.measure == "queue"
+    assert "the fast engine's host time is 2.9 times" in queue.detail
+    assert ", most of it queue: 6 ms instead of 0." in queue.detail
+
+
+def test_a_slow_device_is_named_even_if_the_network_took_more_milliseconds_by_chance() -> None:
+    judge = a_timed_judge(a_judge())
+    found = judge.slower(burst_of(*[a_timing(longer={Part.NETWORK: 3.5, Part.DEVICE: 2.0})] * 6))
+    assert found is not None
+    assert found.measure == "device"
+
+
+def test_one_stall_of_a_burst_does_not_make_it_slower() -> None:
+    judge = a_timed_judge(a_judge())
+    assert judge.slower(burst_of(*[a_timing()] * 4, *[a_timing(scale=9.0)] * 2)) is None
+
+
+def test_a_burst_is_held_against_its_own_engines_past_and_each_probe_against_its_shapes() -> None:
+    judge = a_timed_judge(a_judge())
+    assert judge.baseline is not None
+    engines = dict(judge.baseline.engines)
+    latency = engines[Role.FAST].latency["opt"]
+    large = replace(latency, measures={name: tuple(3 * s for s in times) for name, times in latency.measures.items()})
+    engines[Role.SAFE] = replace(engines[Role.SAFE], latency={"opt": large})
+    engines[Role.FAST] = replace(engines[Role.FAST], latency={"opt": latency, "large": large})
+    judge = replace(judge, baseline=replace(judge.baseline, engines=engines))
+    tripled = [a_timing(scale=3.0)] * 3
+    assert judge.slower(burst_of(*tripled)) is not None
+    assert judge.slower(burst_of(*tripled, expected=Role.SAFE)) is None
+    assert judge.slower(burst_of(*tripled, profile="large")) is None
+    assert judge.slower(burst_of(*tripled, profile="unheard of")) is None
+
+
+@pytest.mark.parametrize(
+    "judge",
+    [
+        a_judge(baseline=False),
+        a_judge(),
+        a_timed_judge(a_judge(latency=LatencySettings(jump=None))),
+    ],
+    ids=["no baseline", "a baseline of before", "turned off"],
+)
+def test_without_a_reference_nothing_is_slower(judge: Judge) -> None:
+    assert judge.slower(burst_of(a_timing(scale=9.0))) is None
+
+
+def test_a_burst_without_an_answer_is_not_slower() -> None:
+    assert a_timed_judge(a_judge()).slower([]) is None
+
+
+def test_a_detectors_score_is_a_finding_from_its_threshold_on() -> None:
+    assert jumped(a_score(alarm=False), Role.FAST, "device") is None
+    assert jumped(a_score(statistic=1.0), Role.FAST, "device") is None
+    found = jumped(a_score(), Role.SAFE, "host")
+    assert found is not None
+    assert (found.reason, found.verdict, found.measure) == (Reason.LATENCY, Verdict.SUSPECT, "host")
+    assert found.detail == "the safe engine's host time: logits scaled by about 0.5, since 40 probes ago"
+
+
+@pytest.mark.parametrize(("seconds", "missed"), [(0.05, False), (0.050001, True)])
+def test_an_objective_is_missed_beyond_its_limit(seconds: float, missed: bool) -> None:
+    window = WindowSettings(engine=Role.SAFE, measure="queue", quantile=0.95, limit=0.05)
+    assert (over_window(window, seconds) is not None) is missed
 
 
 def tensors(shape: st.SearchStrategy[tuple[int, ...]] | tuple[int, ...]) -> st.SearchStrategy[Array]:

@@ -49,7 +49,7 @@ def test_what_was_written_comes_back(tmp_path: Path, dtype: Any) -> None:
 def test_the_manifest_is_for_people(tmp_path: Path) -> None:
     store.write(tmp_path / "b", a_baseline())
     manifest = json.loads((tmp_path / "b/manifest.json").read_text())
-    assert (manifest["format"], manifest["model"], manifest["engines"]["safe"]["version"]) == (2, "nodule", "2")
+    assert (manifest["format"], manifest["model"], manifest["engines"]["safe"]["version"]) == (3, "nodule", "2")
     assert manifest["engines"]["fast"]["latency"]["opt"]["median_s"] == 0.02
 
 

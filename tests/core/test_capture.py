@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.core.builders import CANARIES, MODEL, OUTPUT, World, a_canary, a_prober
+from tests.core.builders import CANARIES, MODEL, OUTPUT, World, a_canary, a_prober, a_timing
 from tests.core.virtual_time import in_virtual_time, now
 from watchdog.assess import LatencySettings, OutputKind, OutputSettings, ParityLimits
 from watchdog.capture import Captured, CaptureError, capture
 from watchdog.model.canary import Canary
 from watchdog.model.engine import Role
-from watchdog.model.probe import InferRequest
+from watchdog.model.probe import Attribution, InferRequest, Timing
 
 
 async def captured(
@@ -65,6 +65,20 @@ async def test_each_shape_has_a_habit_of_its_own() -> None:
     canaries = [a_canary("small", 0.9, profile="min"), a_canary("large", 0.2, profile="max")]
     got = await captured(World(), canaries, repeats=1)
     assert set(got.baseline.engines[Role.FAST].latency) == {"min", "max"}
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"), [(set(Role), True), ({Role.SAFE}, False), ({Role.FAST}, False), (set[Role](), False)]
+)
+@in_virtual_time
+async def test_a_baseline_knows_device_times_only_if_it_has_those_of_both_engines(
+    known: set[Role], expected: bool
+) -> None:
+    def timing(role: Role) -> Timing:
+        return a_timing(Attribution.MODEL if role in known else Attribution.NONE)
+
+    got = await captured(World(timing=timing))
+    assert got.knows_device_times is expected
 
 
 @in_virtual_time

@@ -2,14 +2,18 @@
 
 import asyncio
 import itertools
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.builders import (
     CANARIES,
+    ENGINES,
     MODEL,
     OUTPUT,
     FakeChannel,
@@ -17,12 +21,15 @@ from tests.core.builders import (
     Watch,
     World,
     a_canary,
-    a_score,
+    a_finding,
+    a_suspicion,
+    a_timing,
     a_watch,
 )
 from tests.core.virtual_time import EPOCH, in_virtual_time, now
+from watchdog import alerting
 from watchdog.alerting import Resend
-from watchdog.assess import OutputKind, OutputSettings, ParityLimits
+from watchdog.assess import LatencySettings, OutputKind, OutputSettings, ParityLimits
 from watchdog.cycle import mixed
 from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Role
@@ -39,7 +46,7 @@ from watchdog.model.event import (
     Switched,
 )
 from watchdog.model.journal import EntryKind
-from watchdog.model.probe import InferRequest
+from watchdog.model.probe import InferRequest, Part, Timing
 from watchdog.model.route import Observed
 from watchdog.model.verdict import Reason, Verdict
 from watchdog.notifier import Notifier
@@ -573,14 +580,10 @@ async def test_healthy_engines_give_no_evidence_against_themselves() -> None:
     assert max(s.score.statistic for s in watch.of(Scored)) < 1e4
 
 
-def suspicion(source: Source = Source.LIVE) -> Suspected:
-    return Suspected(model=MODEL, at=now(), source=source, reading=OUTPUT, score=a_score())
-
-
 @in_virtual_time
 async def test_a_drift_of_patients_answers_that_canaries_do_not_confirm_is_told_and_moves_nothing() -> None:
     watch = a_watch(drift=True)
-    await watch.cycle.suspect(suspicion())
+    await watch.cycle.suspect(a_suspicion(at=now()))
     (diagnosed,) = watch.of(Diagnosed)
     assert diagnosed.diagnosis.conclusion is Conclusion.DATA_DRIFT
     assert len(watch.world.asked("infer")) == 2 * len(CANARIES), "a thorough burst: every canary to both engines"
@@ -594,20 +597,20 @@ async def test_a_drift_of_patients_answers_that_canaries_do_not_confirm_is_told_
 @in_virtual_time
 async def test_a_drift_of_patients_answers_that_canaries_confirm_moves_traffic() -> None:
     watch = a_watch(World(fast="shifted"), drift=True)
-    await watch.cycle.suspect(suspicion())
+    await watch.cycle.suspect(a_suspicion(at=now()))
     assert (watch.world.serving, watch.state()) == (Role.SAFE, State.SERVING_SAFE)
 
 
 @in_virtual_time
 async def test_pairs_move_traffic_where_canaries_see_nothing_but_only_to_a_proven_engine() -> None:
     watch = a_watch(drift=True)
-    await watch.cycle.suspect(suspicion(Source.SHADOW))
+    await watch.cycle.suspect(a_suspicion(Source.SHADOW, at=now()))
     assert (watch.world.serving, watch.state()) == (Role.SAFE, State.SERVING_SAFE)
     await asyncio.sleep(1000)
-    await watch.cycle.suspect(suspicion(Source.SHADOW))
+    await watch.cycle.suspect(a_suspicion(Source.SHADOW, at=now()))
     assert len(watch.of(Diagnosed)) == 1, "while the safe engine serves, the other harms nobody"
     unproven = a_watch(World(safe="zeros"), drift=True)
-    await unproven.cycle.suspect(suspicion(Source.SHADOW))
+    await unproven.cycle.suspect(a_suspicion(Source.SHADOW, at=now()))
     assert unproven.world.serving is Role.FAST
 
 
@@ -615,7 +618,7 @@ async def test_pairs_move_traffic_where_canaries_see_nothing_but_only_to_a_prove
 async def test_a_drift_that_lasts_is_not_looked_into_without_end() -> None:
     watch = a_watch(drift=True)
     for _ in range(10):
-        await watch.cycle.suspect(suspicion())
+        await watch.cycle.suspect(a_suspicion(at=now()))
         await asyncio.sleep(100)
     assert len(watch.of(Suspected)) == 10
     assert len(watch.of(Diagnosed)) == 4
@@ -625,5 +628,210 @@ async def test_a_drift_that_lasts_is_not_looked_into_without_end() -> None:
 async def test_a_closed_watch_looks_into_nothing() -> None:
     watch = a_watch(drift=True)
     await watch.cycle.close()
-    await watch.cycle.suspect(suspicion())
+    await watch.cycle.suspect(a_suspicion(at=now()))
     assert watch.events == []
+
+
+# -- slowness within the limits --------------------------------------------------------------
+
+
+def slowed(longer: dict[Part, float], *roles: Role) -> Callable[[Role], Timing]:
+    """What is told of where time goes, which is more in those engines, and varies by 5 %."""
+    rng = np.random.default_rng(9)
+    return lambda role: a_timing(longer=longer if role in roles else None, scale=float(rng.normal(1.0, 0.05)))
+
+
+async def pass_probes(watch: Watch, count: int) -> None:
+    """So many probes at their cadence; what is known of each probe's time comes a while after it."""
+    for _ in range(count):
+        await watch.cycle.tick()
+        await asyncio.sleep(10)
+        watch.prober.timekeeper.sweep()
+
+
+def alerts(watch: Watch) -> list[str]:
+    return [condition.name for condition in alerting.conditions(MODEL, watch.cycle.state, now())]
+
+
+@in_virtual_time
+async def test_a_device_that_takes_three_times_as_long_is_told_with_its_circumstances_and_moves_nothing() -> None:
+    watch = a_watch(
+        World(timing=slowed({})),
+        timed=True,
+        circumstances=lambda role, slow: f"something else keeps {role}'s GPU busy" * slow,
+    )
+    await pass_probes(watch, 60)
+    assert watch.of(Suspected) == watch.of(Diagnosed) == []
+    watch.world.timing = slowed({Part.DEVICE: 3.0}, Role.FAST)
+    await pass_probes(watch, 12)
+    assert watch.of(Suspected), "ten probes, and two more until the server has told of the tenth"
+    (diagnosed,) = watch.of(Diagnosed)
+    diagnosis = diagnosed.diagnosis
+    assert (diagnosis.conclusion, diagnosis.reason) == (Conclusion.SLOWED, Reason.LATENCY)
+    assert diagnosis.finding is not None
+    assert diagnosis.finding.measure == "device"
+    assert "the fast engine's device time is " in diagnosis.detail
+    assert " times that of the baseline (limit 1.5): " in diagnosis.detail
+    assert diagnosis.detail.endswith("; something else keeps fast's GPU busy")
+    assert alerts(watch) == ["WatchdogLatencyJump"]
+    assert (watch.world.serving, watch.state(), watch.world.asked("apply")) == (Role.FAST, State.SERVING_FAST, [])
+
+
+@in_virtual_time
+async def test_the_part_that_grew_is_named_where_requests_are_traced() -> None:
+    watch = a_watch(World(timing=slowed({Part.QUEUE: 20.0}, *Role)), timed=True)
+    await pass_probes(watch, 15)
+    (diagnosed,) = watch.of(Diagnosed)
+    assert diagnosed.diagnosis.conclusion is Conclusion.SLOWED
+    assert diagnosed.diagnosis.finding.measure == "queue"
+    assert "most of it queue: " in diagnosed.diagnosis.detail
+    assert diagnosed.diagnosis.detail.count("most of it queue") == 2, "and so it is on the other engine"
+
+
+@in_virtual_time
+async def test_speed_within_limits_is_looked_into_one_by_one_beside_whatever_goes_on() -> None:
+    watch = a_watch(World(timing=slowed({Part.DEVICE: 3.0}, Role.FAST)), timed=True)
+    suspicion = a_suspicion(Source.TIMING, at=now(), finding=a_finding(Reason.LATENCY, Verdict.SUSPECT))
+    watch.cycle.suspect_soon(suspicion)
+    assert watch.events == [], "whoever suspects does not wait"
+    await watch.cycle.tick()
+    await asyncio.sleep(1)
+    assert [d.diagnosis.conclusion for d in watch.of(Diagnosed)] == [Conclusion.SLOWED]
+    times = [at for _, path, at, _ in watch.world.asked("infer") if path != "public"]
+    assert len(times) == len(set(times)) == 2 * len(CANARIES)
+    watch.cycle.suspect_soon(suspicion)
+    await watch.cycle.close()
+    await asyncio.sleep(1)
+    assert len(watch.of(Suspected)) == 1, "a closed watch looks into nothing"
+
+
+@in_virtual_time
+async def test_slowness_that_is_gone_when_it_is_looked_into_is_chance() -> None:
+    watch = a_watch(World(timing=slowed({})), timed=True)
+    finding = a_finding(Reason.LATENCY, Verdict.SUSPECT)
+    await watch.cycle.suspect(a_suspicion(Source.TIMING, at=now(), finding=finding))
+    assert [d.diagnosis.conclusion for d in watch.of(Diagnosed)] == [Conclusion.TRANSIENT]
+    assert alerts(watch) == []
+    await watch.cycle.suspect(a_suspicion(Source.OBJECTIVE, at=now(), finding=finding, by_itself=True))
+    assert [d.diagnosis.conclusion for d in watch.of(Diagnosed)][1:] == [Conclusion.SLOWED], "that is a fact already"
+    assert alerts(watch) == ["WatchdogLatencyJump"]
+
+
+def for_once(watch: Watch, fault: str, which: int) -> Callable[[InferRequest], None]:
+    """The fast engine is right, but for one of its probes by version."""
+    asked = itertools.count()
+
+    def on_infer(request: InferRequest) -> None:
+        pinned = request.address == ENGINES[Role.FAST].address
+        watch.world.fast = fault if pinned and next(asked) == which else "right"
+
+    return on_infer
+
+
+@pytest.mark.parametrize("fault", ["slow", "hang", "refuse"])
+@in_virtual_time
+async def test_one_probe_that_is_late_while_slowness_is_looked_into_moves_nobody(fault: str) -> None:
+    watch = a_watch(timed=True)
+    watch.world.on_infer = for_once(watch, fault, 3)
+    finding = a_finding(Reason.LATENCY, Verdict.SUSPECT)
+    await watch.cycle.suspect(a_suspicion(Source.TIMING, at=now(), finding=finding))
+    (diagnosed,) = watch.of(Diagnosed)
+    assert (diagnosed.diagnosis.conclusion, diagnosed.diagnosis.serving_bad) == (Conclusion.TRANSIENT, 1)
+    assert (watch.world.serving, watch.world.asked("apply"), watch.cycle.state.trouble) == (Role.FAST, [], None)
+
+
+@pytest.mark.parametrize(("before", "fault"), [("slow", "slow"), ("refuse", "refuse"), ("refuse", "hang")])
+@in_virtual_time
+async def test_one_probe_that_is_late_while_a_server_recovers_moves_nobody(before: str, fault: str) -> None:
+    watch = a_watch(World(fast=before, safe=before))
+    await watch.cycle.tick()
+    assert watch.state() in (State.DEGRADED, State.BLIND)
+    watch.world.safe = "right"
+    watch.world.on_infer = for_once(watch, fault, 1)
+    await watch.cycle.tick()
+    assert (watch.world.serving, watch.world.asked("apply"), watch.state()) == (Role.FAST, [], State.SERVING_FAST)
+
+
+def stalls(*roles: Role, every: int = 5, times: float = 10.0) -> Callable[[Role], Timing]:
+    """What is told of where time goes: in those engines, each so many-th probe takes much longer on the device."""
+    asked: Counter[Role] = Counter()
+
+    def timing(role: Role) -> Timing:
+        asked[role] += 1
+        stalled = role in roles and asked[role] % every == 0
+        return a_timing(longer={Part.DEVICE: times} if stalled else None)
+
+    return timing
+
+
+@in_virtual_time
+async def test_stalls_of_some_probes_are_told_even_if_a_burst_meets_none_and_move_nothing() -> None:
+    patient = LatencySettings(times_baseline=100.0)
+    watch = a_watch(World(timing=stalls(Role.FAST)), timed=True, latency=patient)
+    await pass_probes(watch, 150)
+    suspected = watch.of(Suspected)
+    assert suspected
+    assert all(event.source is Source.TIMING and event.by_itself for event in suspected)
+    assert {d.diagnosis.conclusion for d in watch.of(Diagnosed)} == {Conclusion.SLOWED}
+    assert "% of probes take about 10 times as long" in watch.of(Diagnosed)[0].diagnosis.detail
+    assert alerts(watch) == ["WatchdogLatencyJump"]
+    assert (watch.world.serving, watch.world.asked("apply")) == (Role.FAST, [])
+
+
+@in_virtual_time
+async def test_a_second_objective_that_is_missed_is_looked_into_too_and_the_same_one_not_again() -> None:
+    watch = a_watch(timed=True)
+    finding = a_finding(Reason.LATENCY, Verdict.SUSPECT)
+    for reading in ("fast.total.q0.99", "fast.device.q0.5", "fast.total.q0.99"):
+        missed = Suspected(
+            model=MODEL, at=now(), source=Source.OBJECTIVE, reading=reading, finding=finding, by_itself=True
+        )
+        await watch.cycle.suspect(missed)
+    assert [d.diagnosis.conclusion for d in watch.of(Diagnosed)] == [Conclusion.SLOWED] * 2
+    assert len(watch.of(Suspected)) == 3, "each is told"
+
+
+@in_virtual_time
+async def test_slowness_that_lasts_is_looked_into_every_five_minutes_and_told_until_half_an_hour_after_it() -> None:
+    watch = a_watch(World(timing=slowed({Part.DEVICE: 3.0}, Role.FAST)), timed=True)
+    await pass_probes(watch, 180)
+    at = [d.at for d in watch.of(Diagnosed)]
+    assert 4 <= len(at) <= 6
+    assert all(b - a >= 300 for a, b in itertools.pairwise(at))
+    watch.world.timing = slowed({})
+    await pass_probes(watch, 100)
+    assert [d.at for d in watch.of(Diagnosed)] == at
+    await asyncio.sleep(at[-1] + alerting.SLOWED_FOR_S - now() - 1)
+    assert alerts(watch) == ["WatchdogLatencyJump"]
+    await asyncio.sleep(2)
+    assert alerts(watch) == []
+    assert watch.of(CycleFailed) == []
+
+
+@in_virtual_time
+async def test_slowness_of_an_engine_that_is_wrong_is_not_what_is_told() -> None:
+    watch = a_watch(World(fast="zeros", timing=slowed({Part.DEVICE: 3.0}, Role.FAST)), timed=True)
+    finding = a_finding(Reason.LATENCY, Verdict.SUSPECT)
+    await watch.cycle.suspect(a_suspicion(Source.TIMING, at=now(), finding=finding))
+    (diagnosed,) = watch.of(Diagnosed)
+    assert (diagnosed.diagnosis.conclusion, diagnosed.diagnosis.reason) == (Conclusion.ENGINE_FAULT, Reason.ALL_ZERO)
+    assert watch.world.serving is Role.SAFE
+
+
+@in_virtual_time
+async def test_circumstances_are_asked_only_where_speed_is_in_question() -> None:
+    asked: list[Role] = []
+
+    def circumstances(role: Role, _device_slow: bool) -> str:
+        asked.append(role)
+        return "the server is overloaded"
+
+    watch = a_watch(World(fast="zeros"), circumstances=circumstances)
+    await watch.cycle.tick()
+    assert (asked, watch.world.serving) == ([], Role.SAFE)
+    slow = a_watch(World(fast="slow", safe="slow"), circumstances=circumstances)
+    await slow.cycle.tick()
+    assert asked == [Role.FAST]
+    (diagnosed,) = slow.of(Diagnosed)
+    assert diagnosed.diagnosis.conclusion is Conclusion.OVERLOADED
+    assert diagnosed.diagnosis.detail.endswith("; the server is overloaded")

@@ -3,13 +3,16 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.core.builders import a_finding, assessed
 from watchdog.model.diagnosis import Conclusion, Diagnosis
 from watchdog.model.engine import Role
-from watchdog.model.verdict import Assessment, Reason, Verdict
+from watchdog.model.event import Source
+from watchdog.model.probe import Timing
+from watchdog.model.verdict import Assessment, Finding, Reason, Verdict
 from watchdog.policy.diagnose import Lane, diagnose
 
 C = Conclusion
@@ -139,32 +142,37 @@ def test_an_engine_is_blamed_only_when_it_is_bad_and_the_other_is_right(moved: b
 SEEN = a_finding(Reason.DRIFT)
 
 
-@pytest.mark.parametrize(
-    ("serving", "other", "by_pairs", "expected"),
-    [
-        (FINE, FINE, False, C.DATA_DRIFT),
-        (FINE, FINE, True, C.ENGINE_FAULT),
-        (FINE, ALL_WRONG, False, C.DATA_DRIFT),
-        (FINE, ALL_WRONG, True, C.DATA_DRIFT),
-        (FINE, ALL_SILENT, True, C.DATA_DRIFT),
-        (ALL_WRONG, FINE, False, C.ENGINE_FAULT),
-        (ALL_WRONG, ALL_WRONG, False, C.BOTH_WRONG),
-        (ALL_SILENT, ALL_SILENT, True, C.SERVER_FAULT),
-    ],
-)
-def test_a_drift_of_patients_answers_is_an_engines_fault_only_if_canaries_or_pairs_say_so(
-    serving: Lane, other: Lane, by_pairs: bool, expected: C
-) -> None:
-    got = diagnose(
+def suspect(serving: Lane, other: Lane, source: Source, seen: Finding = SEEN, **more: Any) -> Diagnosis:
+    return diagnose(
         serving=Role.FAST,
         first=None,
         moved=False,
         serving_lane=serving,
         other_lane=other,
         need=2,
-        suspected=SEEN,
-        by_pairs=by_pairs,
+        suspected=seen,
+        source=source,
+        **more,
     )
+
+
+@pytest.mark.parametrize(
+    ("serving", "other", "source", "expected"),
+    [
+        (FINE, FINE, Source.LIVE, C.DATA_DRIFT),
+        (FINE, FINE, Source.SHADOW, C.ENGINE_FAULT),
+        (FINE, ALL_WRONG, Source.LIVE, C.DATA_DRIFT),
+        (FINE, ALL_WRONG, Source.SHADOW, C.DATA_DRIFT),
+        (FINE, ALL_SILENT, Source.SHADOW, C.DATA_DRIFT),
+        (ALL_WRONG, FINE, Source.LIVE, C.ENGINE_FAULT),
+        (ALL_WRONG, ALL_WRONG, Source.LIVE, C.BOTH_WRONG),
+        (ALL_SILENT, ALL_SILENT, Source.SHADOW, C.SERVER_FAULT),
+    ],
+)
+def test_a_drift_of_patients_answers_is_an_engines_fault_only_if_canaries_or_pairs_say_so(
+    serving: Lane, other: Lane, source: Source, expected: C
+) -> None:
+    got = suspect(serving, other, source)
     assert got.conclusion is expected
     if serving is FINE:
         assert (got.finding, got.reason) == (SEEN, "drift")
@@ -179,3 +187,80 @@ def test_what_a_burst_shows_together_is_told_beside_the_headline() -> None:
     alone = conclude(replace(FINE, over_set=(drift,)), FINE)
     assert (alone.conclusion, alone.reason) == (C.ENGINE_FAULT, "drift")
     assert alone.detail.count("logits scaled by about 0.5") == 1
+
+
+JUMP = a_finding(Reason.LATENCY, Verdict.SUSPECT, detail="the fast engine's device time: takes about 3 times as long")
+SLOWER = a_finding(Reason.LATENCY, Verdict.SUSPECT, detail="most of it device", measure="device")
+
+
+@pytest.mark.parametrize(
+    ("slower", "source", "by_itself", "expected"),
+    [
+        (None, Source.TIMING, False, C.TRANSIENT),
+        (None, Source.TIMING, True, C.SLOWED),
+        (SLOWER, Source.TIMING, False, C.SLOWED),
+        (None, Source.OBJECTIVE, True, C.SLOWED),
+    ],
+)
+def test_slowness_within_the_limits_moves_nothing_and_must_still_be_there(
+    slower: Finding | None, source: Source, by_itself: bool, expected: C
+) -> None:
+    more = {"by_itself": by_itself, "circumstances": "the engine itself is slow"}
+    got = suspect(replace(FINE, slower=slower), FINE, source, JUMP, **more)
+    assert got.conclusion is expected
+    assert ("the engine itself is slow" in got.detail) is (expected is C.SLOWED)
+    if slower is not None:
+        assert got.finding is SLOWER, "which names the part"
+
+
+ONE_SLOW, ONE_SILENT, MOST_SLOW = lane(GOOD, SLOW, GOOD), lane(GOOD, SILENT, GOOD), lane(SLOW, GOOD, SLOW)
+
+
+@pytest.mark.parametrize(
+    ("serving", "source", "expected"),
+    [
+        (ONE_SLOW, Source.TIMING, C.TRANSIENT),
+        (ONE_SILENT, Source.TIMING, C.TRANSIENT),
+        (ONE_SLOW, Source.OBJECTIVE, C.SLOWED),
+        (ONE_SILENT, Source.LIVE, C.DATA_DRIFT),
+        (MOST_SLOW, Source.TIMING, C.ENGINE_FAULT),
+        (lane(SILENT, GOOD, SLOW), Source.TIMING, C.ENGINE_FAULT),
+        (lane(WRONG, GOOD, GOOD), Source.TIMING, C.ENGINE_FAULT),
+    ],
+)
+def test_one_late_probe_of_a_burst_after_a_suspicion_moves_nothing(serving: Lane, source: Source, expected: C) -> None:
+    got = suspect(serving, FINE, source, JUMP, by_itself=source is Source.OBJECTIVE)
+    assert got.conclusion is expected
+
+
+@pytest.mark.parametrize(
+    ("serving", "expected"),
+    [
+        (ONE_SLOW, C.TRANSIENT),
+        (ONE_SILENT, C.TRANSIENT),
+        (lane(SLOW, GOOD), C.TRANSIENT),
+        (MOST_SLOW, C.ENGINE_FAULT),
+        (lane(SILENT, SILENT, GOOD), C.ENGINE_FAULT),
+        (lane(GOOD, WRONG, GOOD), C.ENGINE_FAULT),
+    ],
+)
+def test_a_fresh_look_at_an_old_trouble_moves_nobody_for_one_late_probe(serving: Lane, expected: C) -> None:
+    assert conclude(serving, FINE, GOOD).conclusion is expected
+
+
+def test_slowness_of_both_engines_is_told_of_both() -> None:
+    other = a_finding(Reason.LATENCY, Verdict.SUSPECT, detail="and so is the safe one's queue")
+    got = suspect(replace(FINE, slower=SLOWER), replace(FINE, slower=other), Source.TIMING, JUMP)
+    assert got.conclusion is C.SLOWED
+    assert "and so is the safe one's queue" in got.detail
+
+
+def test_traffic_is_not_moved_to_an_engine_that_takes_even_longer() -> None:
+    took = Timing(sent_at=0.0, total_s=0.05)
+    slow, slower = (replace(took, total_s=total_s) for total_s in (0.05, 0.06))
+    serving = Lane(assessments=[assessed(*SLOW.findings, timing=slow) for _ in range(3)])
+    other = Lane(assessments=[assessed(timing=slower) for _ in range(3)])
+    assert conclude(serving, other, SLOW).conclusion is C.OTHER_SLOWER
+    assert conclude(serving, Lane(assessments=[GOOD] * 3), SLOW).conclusion is C.ENGINE_FAULT
+    wrong = Lane(assessments=[assessed(*WRONG.findings, timing=slow) for _ in range(3)])
+    assert conclude(wrong, other, WRONG).conclusion is C.ENGINE_FAULT, "a slow right answer is better than a wrong one"

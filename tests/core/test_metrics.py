@@ -4,21 +4,37 @@ import itertools
 import math
 import shutil
 import subprocess
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
-from tests.core.builders import MODEL, a_finding
+from tests.core.builders import MODEL, a_finding, a_score, a_timing
+from tests.core.gpu_builders import ABSENT, GIB, GPU, UNSEEN, a_gpu, a_leak, a_lost_gpu, a_process, a_reading
 from tests.core.policy_story import a_diagnosis
-from tests.core.story_events import FAULT, one_of_each, probed
+from tests.core.story_events import FAULT, GPUS, LOAD, one_of_each, probed, timed, what_is_measured
 from tests.core.virtual_time import EPOCH
 from watchdog import __version__
 from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Answerer, Role
-from watchdog.model.event import CycleFailed, Delivered, Diagnosed, RouteSeen, Switched
+from watchdog.model.event import (
+    CycleFailed,
+    Delivered,
+    Diagnosed,
+    EngineSeen,
+    GpuSeen,
+    GrowthSeen,
+    LoadSeen,
+    RouteSeen,
+    Scored,
+    Source,
+    Switched,
+)
+from watchdog.model.gpu import GpuReading
 from watchdog.model.notice import Delivery
+from watchdog.model.probe import Attribution
 from watchdog.model.route import Applied, Observed
 from watchdog.model.verdict import Reason, Verdict
 from watchdog.policy.memory import PolicyState
@@ -37,7 +53,7 @@ def told(*models: str) -> Metrics:
     return metrics
 
 
-def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+def value(metrics: Metrics, name: str, /, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(name, labels)
 
 
@@ -71,8 +87,6 @@ def test_probes_are_counted_by_engine_path_and_verdict() -> None:
     assert value(metrics, "watchdog_findings_total", **by, reason="all-zero") == 1
     assert value(metrics, "watchdog_last_healthy_probe_timestamp_seconds", model=MODEL) == EPOCH + 1
     assert value(metrics, "watchdog_probe_duration_seconds_count", **by, profile="opt") == 2
-    shared = {**by, "profile": "opt", "attribution": "trace"}
-    assert value(metrics, "watchdog_probe_device_seconds_sum", **shared) == 0.004
     assert value(metrics, "watchdog_confidence_ratio_bucket", **by, output="p", le="0.9") == 2
 
 
@@ -189,6 +203,7 @@ def test_series_of_a_forgotten_model_vanish_and_the_others_stay() -> None:
     assert f'model="{MODEL}"' not in text
     assert 'watchdog_state{model="other",state="held"} 0.0' in text
     assert 'channel="pager"' in text
+    assert 'gpu="GPU-1"' in text, "GPUs are of no model"
     assert f'watchdog_build_info{{version="{__version__}"}} 1.0' in text
 
 
@@ -197,6 +212,228 @@ def test_labels_are_bounded_and_never_name_a_canary() -> None:
     before = len(metrics.render("")[0].splitlines())
     for i in range(50):
         metrics(probed(canary=f"patient-{i}", seed=i, timing=one_of_each()[1].assessment.result.timing))  # type: ignore[union-attr]
+        metrics(timed(canary=f"patient-{i}", seed=i, trace_id=f"patient-{i}"))
     text = metrics.render("")[0].decode()
     assert len(text.splitlines()) == before
     assert "patient" not in text
+
+
+# -- where time goes -------------------------------------------------------------------------
+
+
+def test_device_time_is_observed_once_it_is_known_and_by_how_it_is_known() -> None:
+    metrics = Metrics()
+    metrics(probed(timing=a_timing()))
+    by = {"model": MODEL, "engine": "fast", "path": "public"}
+    assert value(metrics, "watchdog_probe_device_seconds_sum", **by, profile="opt", attribution="trace") is None
+    metrics(timed())
+    metrics(timed(replace(a_timing(Attribution.NONE), device_s=0.007, attribution=Attribution.SHARED)))
+    metrics(timed(a_timing(Attribution.NONE)))
+    sums = {
+        way: value(metrics, "watchdog_probe_device_seconds_sum", **by, profile="opt", attribution=way)
+        for way in ("trace", "shared", "none")
+    }
+    assert sums == {"trace": 0.002, "shared": 0.007, "none": None}
+    counted = {
+        way: value(metrics, "watchdog_probes_attributed_total", model=MODEL, engine="fast", attribution=way)
+        for way in ("trace", "shared", "none")
+    }
+    assert counted == {"trace": 1, "shared": 1, "none": 1}
+
+
+def test_the_parts_of_a_traced_probe_are_the_whole_of_it() -> None:
+    metrics = Metrics()
+    metrics(timed())
+    by = {"model": MODEL, "engine": "fast", "path": "public"}
+    parts = ["client", "network", "front-end", "queue", "input-copy", "device", "output-copy"]
+    sums = [value(metrics, "watchdog_probe_part_seconds_sum", **by, part=part) or 0.0 for part in parts]
+    assert sum(sums) == pytest.approx(0.005)
+    assert value(metrics, "watchdog_probe_part_seconds_sum", **by, part="model") is None
+
+
+def test_detectors_of_time_show_their_evidence() -> None:
+    metrics = Metrics()
+    for alarm in (False, True):
+        score = a_score(alarm=alarm)
+        metrics(Scored(model=MODEL, at=EPOCH, source=Source.TIMING, reading="fast.device", score=score))
+    by = {"model": MODEL, "source": "timing", "reading": "fast.device"}
+    assert value(metrics, "watchdog_drift_evidence", **by) == 2e6
+    assert value(metrics, "watchdog_drift_alarms_total", **by) == 1
+
+
+# -- servers and their engines ---------------------------------------------------------------
+
+
+def test_a_servers_load_is_shown_and_what_had_no_traffic_has_no_series() -> None:
+    metrics = Metrics()
+    busy = what_is_measured()[1]
+    metrics(busy)
+    by = {"model": MODEL, "engine": "fast"}
+    names = (
+        "requests_per_second",
+        "inferences_per_second",
+        "batch_size",
+        "cache_hit_ratio",
+        "queue_ratio",
+        "busy_ratio",
+    )
+    assert [value(metrics, f"watchdog_server_{name}", **by) for name in names] == [20, 40, 2, 0.25, 0.25, 0.04]
+    assert value(metrics, "watchdog_server_request_seconds", **by, part="device") == 0.002
+    assert value(metrics, "watchdog_server_failures_per_second", **by, reason="REJECTED") == 0.5
+    other = LoadSeen(model="other", at=EPOCH, role=Role.FAST, load=LOAD)
+    idle = replace(
+        LOAD,
+        requests_per_s=0.0,
+        inferences_per_s=0.0,
+        failures_per_s={},
+        mean_s={},
+        batch_size=None,
+        cache_hit_ratio=None,
+    )
+    metrics(other)
+    metrics(LoadSeen(model=MODEL, at=EPOCH, role=Role.FAST, load=idle))
+    assert [value(metrics, f"watchdog_server_{name}", **by) for name in names] == [0, 0, None, None, None, 0.04]
+    assert value(metrics, "watchdog_server_request_seconds", **by, part="device") is None
+    assert value(metrics, "watchdog_server_failures_per_second", **by, reason="REJECTED") is None
+    assert value(metrics, "watchdog_server_failures_per_second", model="other", engine="fast", reason="REJECTED") == 0.5
+
+
+def test_an_engine_whose_counts_can_not_be_read_has_no_load() -> None:
+    metrics = Metrics()
+    for role in Role:
+        metrics(LoadSeen(model=MODEL, at=EPOCH, role=role, load=LOAD))
+    metrics(LoadSeen(model=MODEL, at=EPOCH, role=Role.FAST, load=None))
+    text = metrics.render("")[0].decode()
+    shown = [line for line in text.splitlines() if line.startswith("watchdog_server_")]
+    assert shown
+    assert all('engine="safe"' in line for line in shown)
+
+
+def test_an_engine_that_does_not_match_is_shown_until_it_does() -> None:
+    metrics = Metrics()
+
+    def shown(*reasons: Reason) -> list[float | None]:
+        findings = tuple(a_finding(reason, Verdict.SUSPECT) for reason in reasons)
+        metrics(EngineSeen(model=MODEL, at=EPOCH, role=Role.FAST, tag="t", findings=findings))
+        by = {"model": MODEL, "engine": "fast"}
+        return [value(metrics, "watchdog_engine_mismatch", **by, reason=r) for r in ("engine-tag", "off-profile")]
+
+    assert shown() == [0, 0]
+    assert shown(Reason.ENGINE_TAG, Reason.ENGINE_TAG) == [1, 0]
+    assert shown(Reason.OFF_PROFILE) == [0, 1]
+
+
+# -- GPUs ------------------------------------------------------------------------------------
+
+GAUGES = (
+    "memory_total_bytes",
+    "memory_used_bytes",
+    "busy_ratio",
+    "memory_busy_ratio",
+    "temperature_celsius",
+    "power_watts",
+    "sm_clock_hertz",
+    "memory_clock_hertz",
+    "ecc_corrected",
+    "ecc_uncorrected",
+)
+
+
+def seen_gpus(metrics: Metrics, reading: GpuReading) -> list[str]:
+    """The series of GPUs after this reading, but for the counter of errors, which only grows."""
+    metrics(GpuSeen(at=EPOCH, reading=reading))
+    text = metrics.render("")[0].decode()
+    return [line for line in text.splitlines() if line.startswith("watchdog_gpu") and "xid" not in line]
+
+
+def test_a_gpu_is_shown_with_all_that_it_tells() -> None:
+    metrics = Metrics()
+    seen_gpus(metrics, GPUS)
+    shown = [value(metrics, f"watchdog_gpu_{name}", gpu=GPU) for name in GAUGES]
+    assert shown == [40 * GIB, 10 * GIB, 0.25, 0.125, 50, 250, 1.4e9, 1.2e9, 3, 0]
+    assert value(metrics, "watchdog_gpu_info", gpu=GPU, name="NVIDIA A100", driver="550.54") == 1
+    assert value(metrics, "watchdog_gpu_throttled", gpu=GPU, reason="hw-slowdown") == 1
+    of_triton = {"gpu": GPU, "process": "tritonserver", "mig": ""}
+    assert value(metrics, "watchdog_gpu_process_memory_bytes", **of_triton) == 1.5 * GIB, "of both processes"
+    assert value(metrics, "watchdog_gpu_process_memory_bytes", gpu=GPU, process="unknown", mig="") == 7
+    assert value(metrics, "watchdog_gpu_mig_memory_used_bytes", gpu=GPU, mig="MIG-1") == GIB
+    seen_gpus(metrics, GPUS)
+    assert value(metrics, "watchdog_gpu_process_memory_bytes", **of_triton) == 1.5 * GIB, "not once for each reading"
+
+
+def test_what_a_gpu_does_not_tell_has_no_series() -> None:
+    metrics = Metrics()
+    seen_gpus(metrics, a_reading(a_gpu()))
+    seen_gpus(metrics, a_reading(a_gpu(busy_ratio=None, processes=None, throttled_by=None)))
+    assert value(metrics, "watchdog_gpu_busy_ratio", gpu=GPU) is None
+    assert value(metrics, "watchdog_gpu_temperature_celsius", gpu=GPU) == 50
+
+
+def test_of_a_gpu_that_was_lost_its_state_is_left() -> None:
+    metrics = Metrics()
+    other = a_gpu("GPU-2")
+    seen_gpus(metrics, replace(GPUS, gpus=(*GPUS.gpus, other)))
+    metrics(GrowthSeen(at=EPOCH, leak=a_leak()))
+    left = [line for line in seen_gpus(metrics, a_reading(a_lost_gpu(), other)) if f'gpu="{GPU}"' in line]
+    assert {line.split("{")[0] for line in left} == {"watchdog_gpu_state", "watchdog_gpu_info"}
+    states = {state: value(metrics, "watchdog_gpu_state", gpu=GPU, state=state) for state in ("up", "lost", "failing")}
+    assert states == {"up": 0, "lost": 1, "failing": 0}
+    assert value(metrics, "watchdog_gpu_memory_used_bytes", gpu="GPU-2") == 10 * GIB
+    assert value(metrics, "watchdog_gpu_xid_errors_total", gpu=GPU, xid="79") == 1
+    seen_gpus(metrics, a_reading(a_gpu()))
+    assert value(metrics, "watchdog_gpu_memory_used_bytes", gpu=GPU) == 10 * GIB
+
+
+@pytest.mark.parametrize("reading", [UNSEEN, ABSENT])
+def test_gpus_that_can_not_be_watched_any_more_leave_no_numbers_that_look_alive(reading: GpuReading) -> None:
+    metrics = Metrics()
+    seen_gpus(metrics, GPUS)
+    left = seen_gpus(metrics, reading)
+    assert all(line.startswith("watchdog_gpu_source_state{") for line in left)
+    assert value(metrics, "watchdog_gpu_source_state", source="nvml", state=str(reading.state)) == 1
+    assert value(metrics, "watchdog_gpu_source_state", source="nvml", state="up") == 0
+
+
+def test_where_another_source_stands_in_the_first_is_not_up_any_more() -> None:
+    metrics = Metrics()
+    seen_gpus(metrics, a_reading(a_gpu()))
+    seen_gpus(metrics, a_reading(a_gpu(), source="triton"))
+    ups = [value(metrics, "watchdog_gpu_source_state", source=source, state="up") for source in ("nvml", "triton")]
+    assert ups == [None, 1]
+
+
+def test_gpus_that_are_watched_no_longer_are_not_shown_either() -> None:
+    metrics = Metrics()
+    assert seen_gpus(metrics, GPUS)
+    metrics(GrowthSeen(at=EPOCH, leak=a_leak()))
+    metrics.forget_gpus()
+    text = metrics.render("")[0].decode()
+    assert [line for line in text.splitlines() if line.startswith("watchdog_gpu") and "xid" not in line] == []
+
+
+def test_errors_of_gpus_are_counted() -> None:
+    metrics = Metrics()
+    for xids in ((79,), (), (79, 79, 13)):
+        seen_gpus(metrics, a_reading(a_gpu(xids=xids)))
+    counted = [value(metrics, "watchdog_gpu_xid_errors_total", gpu=GPU, xid=xid) for xid in ("79", "13")]
+    assert counted == [3, 1]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_of_several_processes_of_one_name_a_leak_is_shown_before_all_else(order: tuple[int, ...]) -> None:
+    trends = [a_leak(1.0, pid=1), a_leak(2.0, pid=2), a_leak(9.0, pid=3, leaking=False)]
+    metrics = Metrics()
+    seen_gpus(metrics, a_reading(a_gpu(processes=tuple(a_process(pid=pid) for pid in (1, 2, 3)))))
+    for i in order:
+        metrics(GrowthSeen(at=EPOCH, leak=trends[i]))
+    by = {"gpu": GPU, "process": "tritonserver"}
+    bounds = [
+        value(metrics, "watchdog_gpu_memory_growth_bytes_per_hour", **by, bound=bound) or 0.0
+        for bound in ("low", "estimate", "high")
+    ]
+    assert [bound / GIB for bound in bounds] == pytest.approx([1.8, 2.0, 2.2])
+    assert value(metrics, "watchdog_gpu_memory_leaking", **by) == 1
+    seen_gpus(metrics, a_reading(a_gpu()))
+    assert value(metrics, "watchdog_gpu_memory_leaking", **by) is None, "a trend is of its reading"
+    metrics(GrowthSeen(at=EPOCH, leak=a_leak(0.5, leaking=False)))
+    assert value(metrics, "watchdog_gpu_memory_leaking", **by) == 0

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from watchdog.alerting import Resend
 from watchdog.model.diagnosis import Conclusion
 from watchdog.model.event import CycleFailed, Delivered, Noticed
 from watchdog.model.journal import EntryKind
-from watchdog.model.notice import Delivery
+from watchdog.model.notice import Condition, Delivery, Severity
 from watchdog.notifier import Notifier
 from watchdog.ports import Event
 
@@ -283,6 +283,69 @@ async def test_a_model_that_is_watched_no_longer_is_resolved() -> None:
             fresh.know("another", WELL)
             assert await fresh.flush(1.0)
     assert [kind for kind, _ in channel.told()] == ["first", "resolved"]
+
+
+FULL = Condition(
+    name="WatchdogGpuMemoryLow", severity=Severity.WARNING, summary="full", description="…", labels={"gpu": "GPU-1"}
+)
+LOST = Condition(name="WatchdogGpuLost", severity=Severity.CRITICAL, summary="gone", description="…")
+
+
+@in_virtual_time
+async def test_what_other_sources_hold_is_told_as_long_as_they_hold_it() -> None:
+    channel = FakeChannel()
+    async with a_desk(channel) as desk:
+        desk.notifier.know(MODEL, ROLLED_BACK)
+        desk.notifier.hold("gpu", [FULL])
+        desk.notifier.hold("engines of nodule", [LOST])
+        assert await desk.notifier.flush(1.0)
+        assert {name for _, name in channel.told()} == {"WatchdogEngineRolledBack", FULL.name, LOST.name}
+        desk.notifier.hold("gpu", [LOST])
+        desk.notifier.hold("engines of nodule", [])
+        assert await desk.notifier.flush(1.0)
+        desk.notifier.hold("gpu", [])
+        assert await desk.notifier.flush(1.0)
+        assert [c.name for c in desk.notifier.conditions()] == ["WatchdogEngineRolledBack"]
+    assert channel.told()[3:] == [("resolved", FULL.name), ("resolved", LOST.name)], "one holds what the other let go"
+    assert {entry.model for entry in desk.journal.entries} == {MODEL, ""}
+
+
+@in_virtual_time
+async def test_what_is_held_on_and_on_is_told_once() -> None:
+    channel = FakeChannel()
+    async with a_desk(channel) as desk:
+        for i in range(100):
+            desk.notifier.hold("gpu", [replace(FULL, description=f"{i} MiB are free")])
+            await asyncio.sleep(10)
+        assert channel.told() == [("first", FULL.name)]
+        assert [c.description for c in desk.notifier.conditions()] == ["99 MiB are free"]
+
+
+@in_virtual_time
+async def test_a_reload_does_not_end_what_a_source_has_not_been_asked_about_yet() -> None:
+    channel = FakeChannel()
+    async with a_desk(channel) as old:
+        old.notifier.hold("gpu", [FULL])
+        old.notifier.hold("engines of one that is watched no longer", [LOST])
+        await old.notifier.flush(1.0)
+        async with Notifier({"ch0": (channel, ONCE)}, old.journal, old.events.append, now) as fresh:
+            fresh.take_over(old.notifier)
+            fresh.know(MODEL, WELL)
+            assert await fresh.flush(1.0)
+            await asyncio.sleep(30)
+            fresh.hold("gpu", [FULL])
+            await asyncio.sleep(60)
+            assert [kind for kind, _ in channel.told()] == ["first", "first"]
+            await asyncio.sleep(60)
+            assert channel.told()[2:] == [("resolved", LOST.name)], "nobody speaks for it any more"
+            async with Notifier({"ch0": (channel, ONCE)}, old.journal, old.events.append, now) as third:
+                third.hold("engines of nodule", [])
+                fresh.hold("engines of nodule", [LOST])
+                third.take_over(fresh)
+                assert [c.name for c in third.conditions()] == [FULL.name], "who has spoken knows better"
+                third.hold("gpu", [])
+                assert await third.flush(1.0)
+    assert channel.told()[-1] == ("resolved", FULL.name)
 
 
 @in_virtual_time

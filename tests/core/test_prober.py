@@ -1,17 +1,29 @@
 """One canary through one engine: what is sent, what is recorded, and who is asked about caches."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.core.builders import CANARIES, ENGINES, MODEL, OUTPUT, PUBLIC, FakeEndpoint, World, a_prober
+from tests.core.builders import (
+    CANARIES,
+    ENGINES,
+    MODEL,
+    OUTPUT,
+    PUBLIC,
+    FakeEndpoint,
+    World,
+    a_prober,
+    a_timekeeper,
+)
 from tests.core.virtual_time import EPOCH, in_virtual_time
-from watchdog.model.engine import Counters, Role
+from watchdog.model.engine import Counters, Description, Role, Tracing
 from watchdog.model.event import Probed
 from watchdog.model.fault import FaultKind
 from watchdog.model.probe import InferRequest
 from watchdog.model.verdict import Reason, Verdict
+from watchdog.timekeeper import WAIT_S
 
 CANARY = CANARIES[0]
 
@@ -114,4 +126,96 @@ async def test_a_cache_answered_where_it_was_hit_and_the_engine_did_not_run(coun
     assessment = await prober.probe(CANARY, Role.FAST, public=True)
     assert assessment.result.cached is cached
     assert (assessment.reason is Reason.CACHED) is cached
-    assert len(world.asked("describe")) == 3, "once to learn, and before and after the probe"
+    assert len(world.asked("describe")) == 4, "of both engines to learn, and before and after the probe"
+
+
+@in_virtual_time
+async def test_a_cache_that_is_switched_on_while_running_is_watched_from_then_on_and_of_that_engine_alone() -> None:
+    world = World()
+    prober = a_prober(world)
+    await prober.learn()
+    assert (await prober.probe(CANARY, Role.FAST, public=True)).result.cached is None
+    prober.told(Role.FAST, Description(server="fake 1.0", inputs=(), outputs=(), response_cache=True))
+    asked = len(world.asked("describe"))
+    assert (await prober.probe(CANARY, Role.SAFE, public=False)).result.cached is None
+    assert len(world.asked("describe")) == asked
+    world.response_cache = True
+    assert (await prober.probe(CANARY, Role.FAST, public=True)).result.cached is False
+    assert len(world.asked("describe")) == asked + 2
+
+
+SOUND = {"server": "triton 2.58.0", "extensions": ("trace",)}
+CRASHING = {"server": "triton 2.51.0", "extensions": ("trace",)}
+
+
+def traced_by(sent: list[InferRequest]) -> list[bool]:
+    return ["traceparent" in request.headers for request in sent]
+
+
+@pytest.mark.parametrize(
+    ("said", "keeper", "traced"),
+    [
+        (SOUND, {"listening": True}, True),
+        (SOUND, {"listening": False}, False),
+        (CRASHING, {"listening": True}, False),
+        (CRASHING, {"listening": True, "despite_crashes": True}, True),
+        (CRASHING | {"server": "ct-scanner 2.51.0"}, {"listening": True}, False),
+    ],
+    ids=["sound", "nobody listens", "may crash", "may crash, and accepted", "may crash, under another name"],
+)
+@in_virtual_time
+async def test_only_a_server_that_is_known_to_bear_it_is_asked_to_trace(
+    said: dict[str, Any], keeper: dict[str, bool], traced: bool
+) -> None:
+    world, sent = World(description=said), list[InferRequest]()
+    world.on_infer = sent.append
+    prober = a_prober(world)
+    prober.timekeeper = a_timekeeper(**keeper)
+    for _ in range(2):
+        await prober.probe(CANARY, Role.FAST, public=True)
+    assert traced_by(sent) == [False, traced], "and none before it has said what it is"
+
+
+@in_virtual_time
+async def test_each_server_is_asked_to_trace_by_what_it_is_itself_and_a_gateway_only_if_all_behind_it_bear_it() -> None:
+    new, old = World(description=SOUND), World(description=CRASHING)
+    prober = a_prober(new)
+    there = replace(ENGINES[Role.SAFE], address=replace(ENGINES[Role.SAFE].address, endpoint="old"))
+    prober.target = replace(
+        prober.target,
+        engines=ENGINES | {Role.SAFE: there},
+        public=replace(PUBLIC, endpoint="gateway"),
+        endpoints={"e": FakeEndpoint(new), "old": FakeEndpoint(old), "gateway": FakeEndpoint(new)},
+    )
+    prober.timekeeper = a_timekeeper(listening=True)
+    sent: list[InferRequest] = []
+    new.on_infer = old.on_infer = sent.append
+    await prober.learn()
+    for role, public in ((Role.FAST, False), (Role.SAFE, False), (Role.FAST, True)):
+        await prober.probe(CANARY, role, public=public)
+    assert traced_by(sent) == [True, False, False]
+    old.description = SOUND
+    await prober.learn()
+    for role, public in ((Role.SAFE, False), (Role.FAST, True)):
+        await prober.probe(CANARY, role, public=public)
+    assert traced_by(sent)[3:] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("tracing", "patience_s"),
+    [
+        (Tracing(on=True, mode="opentelemetry", rate=0, delay_s=0.5), 1.5),
+        (Tracing(on=True, mode="opentelemetry", rate=0), WAIT_S),
+        (Tracing(on=False, mode="triton", rate=0), 0.0),
+        (None, WAIT_S),
+    ],
+)
+@in_virtual_time
+async def test_a_trace_is_waited_for_as_long_as_the_server_says(tracing: Tracing | None, patience_s: float) -> None:
+    prober = a_prober(World(description=SOUND | {"tracing": tracing}))
+    prober.timekeeper = a_timekeeper(listening=True)
+    assert prober.patience_s == 0, "nothing is known yet"
+    await prober.learn()
+    assert prober.patience_s == patience_s
+    prober.timekeeper = a_timekeeper(listening=False)
+    assert prober.patience_s == 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import socketserver
 import subprocess
 import sys
@@ -103,8 +104,10 @@ def test_check_finds_everything_right(site: Site, tmp_path: Path) -> None:
     assert as_json["ok"] is True
     assert [check["what"] for check in as_json["checks"]] == [
         "api.token",
+        "gpu",
         f"{MODEL} fast engine",
         f"{MODEL} safe engine",
+        f"{MODEL} device time",
         f"{MODEL} router",
         f"{MODEL} canaries",
         f"{MODEL} baseline",
@@ -250,6 +253,22 @@ def test_baseline_writes_what_check_then_accepts(site: Site, tmp_path: Path) -> 
     assert f"{MODEL}: 6 canaries, 3 times each, on triton" in plain(done.stdout)
     assert f"written to {tmp_path / 'mine'}" in done.stdout
     assert here("check", config).returncode == OK
+
+
+@pytest.mark.triton
+def test_a_baseline_without_device_times_says_so_and_why(site: Site, tmp_path: Path) -> None:
+    listen = {"listen": "127.0.0.1:0"}
+    done = here("baseline", site.configure(tmp_path, models=[site.model(baseline="mine")], traces=listen))
+    assert done.returncode == OK, done.stderr
+    assert "no device times are in the baseline (no trace came), so only the total time is watched" in plain(
+        done.stdout
+    )
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        listen["listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = here("baseline", site.configure(tmp_path, models=[site.model(baseline="mine")], traces=listen))
+    assert "(another watchdog has the traces' address: stop it first)" in plain(done.stdout)
 
 
 @pytest.mark.triton

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchdog.config import Config, ConfigError, read
+from watchdog.endpoints.server import ServerSettings
 
 VALID = """\
 state: state
@@ -46,7 +47,7 @@ NO_ADDRESS = (
     "write host:port or http(s)://host:port[/prefix], such as 127.0.0.1:8000 or https://triton.example:8443 (got "
 )
 NO_LISTEN = "write host:port, such as 127.0.0.1:9469 or [::1]:9469, with a port up to 65535 (got "
-TOP = "allowed are state, api, endpoints, models, channels"
+TOP = "allowed are state, api, endpoints, models, channels, traces, gpu"
 
 MISTAKES = [
     # what is written, what is written instead, and what is said, after the file's name
@@ -77,7 +78,10 @@ MISTAKES = [
     (
         "kind: triton-grpc",
         "kind: triton",
-        ":6: endpoints[0].kind: 'triton' is not known; allowed are 'triton-grpc', 'triton-http', 'oip-http'",
+        (
+            ":6: endpoints[0].kind: 'triton' is not known; "
+            "allowed are 'triton-grpc', 'triton-http', 'oip-http', 'tensorrt'"
+        ),
     ),
     (
         "{kind: triton,",
@@ -354,6 +358,7 @@ def test_relative_paths_start_at_the_file_wherever_it_is_read_from(
     )
     assert read_here.api.token is not None
     assert read_here.api.token.file == folder / "token"
+    assert isinstance(endpoint, ServerSettings)
     assert endpoint.tls is not None
     assert (endpoint.tls.ca, endpoint.tls.cert) == (folder / "ca.pem", folder / "certs/a.pem")
     assert endpoint.tls.key == Path("/etc/a.key")

@@ -213,7 +213,7 @@ def test_a_reload_takes_models_in_and_forgets_them(site: Site, run: Start, tmp_p
     ("changes", "said"),
     [
         ({"models": []}, "models: needs at least 1"),
-        ({"state": "elsewhere"}, "api.listen and state change only with a restart"),
+        ({"state": "elsewhere"}, "api.listen, state and traces change only with a restart"),
         ({"endpoints": [{"name": "triton", "kind": "triton-grpc", "url": "nonsense"}]}, "endpoints[0].url"),
     ],
 )

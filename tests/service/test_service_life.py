@@ -176,6 +176,15 @@ def test_a_host_that_is_none(site: Site, tmp_path: Path, listen: str) -> None:
     refused(site.configure(tmp_path, api={"listen": listen}), f"api.listen: can't listen on {listen}: ")
 
 
+def test_an_address_that_traces_can_not_come_to(site: Site, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        refused(site.configure(tmp_path, traces={"listen": listen}), f"traces.listen: can't listen on {listen}: ")
+    refused(site.configure(tmp_path, traces={"listen": "a..b:0"}), "traces.listen: can't listen on a..b:0: ")
+
+
 def test_a_state_folder_that_is_a_file(site: Site, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     refused(site.configure(tmp_path), f"state: {tmp_path / 'state'} can't be used: File exists")

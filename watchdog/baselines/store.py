@@ -8,19 +8,19 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError
 
 from watchdog.model.baseline import Baseline, EngineReference, Golden, Latency
 from watchdog.model.engine import Role
+from watchdog.model.probe import Attribution
 from watchdog.model.tensor import DTYPES
 from watchdog.settings import Settings, complaints
 
-FORMAT = 2
+FORMAT = 3
 _MAX_BYTES = 4 * 2**30
 _MANIFEST, _ARRAYS = "manifest.json", "golden.npz"
 
@@ -32,6 +32,8 @@ class BaselineError(ValueError):
 class _LatencyManifest(Settings):
     median_s: float = Field(ge=0)
     p99_s: float = Field(ge=0)
+    attribution: Attribution
+    measures: dict[str, tuple[Annotated[float, Field(ge=0)], ...]]
 
 
 class _EngineManifest(Settings):
@@ -43,7 +45,7 @@ class _EngineManifest(Settings):
 
 
 class _Manifest(Settings):
-    format: Literal[2]
+    format: Literal[3]
     model: str
     created_at: str
     server: str
@@ -99,7 +101,7 @@ def _write_files(folder: Path, baseline: Baseline) -> None:
             role: {
                 "version": engine.version,
                 "tag": engine.tag,
-                "latency": {profile: asdict(latency) for profile, latency in engine.latency.items()},
+                "latency": {profile: _latency(latency) for profile, latency in engine.latency.items()},
                 "parity": dict(engine.parity),
                 "residuals": {canary: dict(readings) for canary, readings in engine.residuals.items()},
             }
@@ -108,6 +110,16 @@ def _write_files(folder: Path, baseline: Baseline) -> None:
         "spread": {canary: dict(golden.spread) for canary, golden in baseline.golden.items()},
     }
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _latency(latency: Latency) -> dict[str, Any]:
+    rounded = {name: [float(f"{value:.6g}") for value in values] for name, values in latency.measures.items()}
+    return {
+        "median_s": latency.median_s,
+        "p99_s": latency.p99_s,
+        "attribution": latency.attribution,
+        "measures": rounded,
+    }
 
 
 def _swap(fresh: Path, folder: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -123,12 +124,14 @@ async def _probe(
 ) -> tuple["Assessment", dict[tuple[str, str], float]]:
     from watchdog.assembly import (  # noqa: PLC0415 - heavy
         ask_router,
+        keep_time,
         load_baseline,
         load_inputs,
         make_prober,
         open_endpoints,
         surround,
     )
+    from watchdog.measures import shared  # noqa: PLC0415
     from watchdog.model.engine import Role  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
@@ -137,19 +140,25 @@ async def _probe(
         canary = next((c for c in canaries if wanted in (None, c.id)), None)
         if canary is None:
             terminal.fail(terminal.WRONG_CALL, f"--canary {wanted}: there are {', '.join(c.id for c in canaries)}")
-        around = surround(open_endpoints(settings, stack))
+        timekeeper = await stack.enter_async_context(keep_time(settings.traces))
+        around = surround(open_endpoints(settings, stack), timekeeper)
         prober = make_prober(model, inputs, load_baseline(model, inputs), around)
         serving = await ask_router(model) if which is Which.PUBLIC else None
         role = serving.role if serving is not None and serving.role is not None else Role.FAST
         role = Role.SAFE if which is Which.SAFE else role
         await prober.learn()
+        before = await prober.statistics(role)
         assessment = await prober.probe(canary, role, public=which is Which.PUBLIC)
+        known = await timekeeper.settled([assessment.result], prober.patience_s)
+        if known:
+            timing = shared(known[0].timing, before, await prober.statistics(role))
+            assessment = replace(assessment, result=replace(assessment.result, timing=timing))
         latency, scores = prober.judge.limits()
         return assessment, scores | {("", "seconds"): latency[role, canary.profile]}
 
 
 async def _capture(settings: "Config", model: "ModelSettings", repeats: int) -> "Captured":
-    from watchdog.assembly import load_inputs, make_prober, open_endpoints, surround  # noqa: PLC0415 - heavy
+    from watchdog.assembly import keep_time, load_inputs, make_prober, open_endpoints, surround  # noqa: PLC0415 - heavy
     from watchdog.baselines import store  # noqa: PLC0415
     from watchdog.capture import capture  # noqa: PLC0415
 
@@ -158,7 +167,9 @@ async def _capture(settings: "Config", model: "ModelSettings", repeats: int) -> 
             inputs = load_inputs(model, report)
         for refused in inputs.canaries.refused:
             terminal.err().print(f"[yellow]left out[/] {terminal.plain(f'{refused.source}: {refused.reason}')}")
-        prober = make_prober(model, inputs, None, surround(open_endpoints(settings, stack)))
+        probes = repeats * len(inputs.canaries.canaries)
+        timekeeper = await stack.enter_async_context(keep_time(settings.traces, remember=2 * probes))
+        prober = make_prober(model, inputs, None, surround(open_endpoints(settings, stack), timekeeper))
         with terminal.progress() as bar:
             tasks: dict[str, Any] = {}
 
@@ -176,6 +187,10 @@ async def _capture(settings: "Config", model: "ModelSettings", repeats: int) -> 
                 progress=report_probe,
             )
         store.write(model.baseline, captured.baseline)
+        if (settings.traces or model.device_output) and not captured.knows_device_times:
+            why = "no trace came" if timekeeper.listening else "another watchdog has the traces' address: stop it first"
+            missing = f"no device times are in the baseline ({why}), so only the total time is watched for jumps"
+            captured = replace(captured, warnings=(*captured.warnings, missing))
         return captured
 
 
@@ -245,6 +260,8 @@ def _tell(assessment: "Assessment", limits: dict[tuple[str, str], float]) -> Non
     device = "unknown" if timing.device_s is None else f"{timing.device_s * 1e3:.2f} ms ({timing.attribution})"
     print_(f"  answered by {plain(str(result.answered_by))}, payload seed {result.seed}")
     print_(f"  took {timing.total_s * 1e3:.2f} ms (limit {limits['', 'seconds'] * 1e3:.1f} ms), device time {device}")
+    if timing.parts:
+        print_(f"  of which {', '.join(f'{part} {seconds * 1e3:.2f}' for part, seconds in timing.parts.items())} ms")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("  output", "measure", "score", "limit"):
         table.add_column(column)

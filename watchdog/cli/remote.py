@@ -155,7 +155,7 @@ def _picture(document: Any) -> Any:
 
     now = document["at"]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("model", "state", "serves", "last probe", "verdict", "took", "right", "probes"):
+    for column in ("model", "state", "serves", "last probe", "verdict", "took", "device", "right", "probes"):
         table.add_column(column)
     for name, model in document["models"].items():
         last, policy = model["last"].get("public"), model.get("policy", {})
@@ -166,12 +166,59 @@ def _picture(document: Any) -> Any:
             terminal.plain(last["canary"]) if last else "none yet",
             terminal.styled(last["verdict"]) if last else "",
             f"{last['total_s'] * 1e3:.1f} ms" if last else "",
+            _device(last) if last else "",
             f"{now - model['healthy_at']:.0f} s ago" if model["healthy_at"] else "never",
             str(model["probes"]),
         )
-    drift = _drift(document["models"])
+    drift, gpus = _drift(document["models"]), _gpus(document.get("gpu") or {})
     alerts = [f"[bold red]{a['severity']}[/] {a['alert']}: {terminal.plain(a['summary'])}" for a in document["alerts"]]
-    return Group(table, *(["", drift] if drift.row_count else []), *(["", *alerts] if alerts else []))
+    more = [part for each in (drift, gpus) if each.row_count for part in ("", each)]
+    return Group(table, *more, *(["", *alerts] if alerts else []))
+
+
+def _device(last: dict[str, Any]) -> str:
+    """A probe's device time, and how it is known."""
+    if last.get("device_s") is None:
+        return ""
+    return f"{last['device_s'] * 1e3:.2f} ms [dim]{last['attribution']}[/]"
+
+
+def _gpus(reading: dict[str, Any]) -> Any:
+    """The GPUs beside the server, and whose their memory is."""
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("gpu", "state", "memory", "busy", "temperature", "processes"):
+        table.add_column(column)
+    trends = {(trend["gpu"], *trend["pids"]): trend for trend in reading.get("growth", ())}
+    for gpu in reading.get("gpus", ()):
+        used, total = gpu["used_bytes"], gpu["total_bytes"]
+        held = [
+            f"{p['name'] or p['pid']} {_size(p['used_bytes'])}{_trend(trends.get((gpu['uuid'], p['pid'])))}"
+            for p in gpu["processes"] or ()
+            if p["used_bytes"] is not None
+        ]
+        table.add_row(
+            terminal.plain(gpu["name"] or gpu["uuid"]),
+            gpu["state"],
+            f"{_size(used)} of {_size(total)}{_trend(trends.get((gpu['uuid'],)))}"
+            if used is not None and total is not None
+            else "",
+            "" if gpu["busy_ratio"] is None else f"{gpu['busy_ratio']:.0%}",
+            "" if gpu["temperature_c"] is None else f"{gpu['temperature_c']:.0f} °C",
+            terminal.plain(", ".join(held)),
+        )
+    return table
+
+
+def _trend(trend: dict[str, Any] | None) -> str:
+    if trend is None or not trend["leaking"]:
+        return ""
+    return f" (leaks {_size(trend['bytes_per_hour'])}/h)"
+
+
+def _size(number: float) -> str:
+    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
 
 
 def _drift(models: dict[str, Any]) -> Any:
@@ -182,9 +229,10 @@ def _drift(models: dict[str, Any]) -> Any:
     for column in ("drift of", "reading", "evidence", "of the limit", "observations", "promise"):
         table.add_column(column)
     for name, model in models.items():
-        for role, score in model.get("drift", {}).get("canary", {}).items():
-            row = (score["evidence"], score["limit"], score["observations"], score["promise"])
-            table.add_row(f"{name} canaries", role, *_gathered(*row))
+        for source, what in (("canary", "canaries"), ("timing", "latency")):
+            for reading, score in model.get("drift", {}).get(source, {}).items():
+                row = (score["evidence"], score["limit"], score["observations"], score["promise"])
+                table.add_row(f"{name} {what}", reading, *_gathered(*row))
         for source, readings in model.get("live", {}).items():
             for reading, track in readings.items():
                 of = (f"{name} {source}", terminal.plain(reading))

@@ -113,6 +113,8 @@ _WITHOUT_A_SWITCH = {
     Conclusion.BOTH_WRONG: Trigger.NO_TARGET,
     Conclusion.TARGET_UNPROVEN: Trigger.NO_TARGET,
     Conclusion.OVERLOADED: Trigger.NO_TARGET,
+    Conclusion.OTHER_SLOWER: Trigger.NO_TARGET,
+    Conclusion.SLOWED: Trigger.SLOWED,
 }
 _WITH_A_SWITCH = {Conclusion.ENGINE_FAULT: Trigger.ENGINE_FAULT, Conclusion.ROUTE_MOVED: Trigger.ROUTE_MOVED}
 
@@ -145,6 +147,8 @@ def _remember(state: PolicyState, event: Input, trigger: Trigger, action: Action
         after = replace(after, trouble=_trouble(state, event.diagnosis, event.at))
         if event.diagnosis.conclusion is Conclusion.DATA_DRIFT:
             after = replace(after, drifted=_seen(event.diagnosis, event.at))
+        elif event.diagnosis.conclusion is Conclusion.SLOWED:
+            after = replace(after, slowed=_seen(event.diagnosis, event.at))
     elif isinstance(event, Switched):
         after = _switched(state, event, trigger)
     elif trigger is Trigger.RELEASE and trigger in TABLE[state.state]:
@@ -160,7 +164,7 @@ def _remember(state: PolicyState, event: Input, trigger: Trigger, action: Action
 
 
 def _trouble(state: PolicyState, diagnosis: Diagnosis, now: float) -> Trouble | None:
-    if diagnosis.conclusion in (Conclusion.TRANSIENT, Conclusion.DATA_DRIFT):
+    if diagnosis.conclusion in (Conclusion.TRANSIENT, Conclusion.DATA_DRIFT, Conclusion.SLOWED):
         return None
     new = _seen(diagnosis, now)
     return replace(new, since=state.trouble.since) if state.trouble and new.same_as(state.trouble) else new
@@ -193,8 +197,7 @@ def _named(event: Input, trigger: Trigger) -> tuple[str, str]:
             worst = event.assessment.worst
             return (str(worst.reason), worst.detail) if worst else (str(trigger), "as it should be")
         case Suspected():
-            said = event.score.alarm.sentence if event.score.alarm else "drift"
-            return str(trigger), f"{event.source} {event.reading}: {said}"
+            return str(trigger), f"{event.source} {event.reading}: {event.finding.detail}"
         case RouteSeen():
             return str(trigger), event.observed.detail
         case Diagnosed():

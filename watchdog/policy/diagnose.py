@@ -1,5 +1,7 @@
 """The differential diagnosis: same canaries, the serving engine against the other, at once."""
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +9,7 @@ from pydantic import Field
 
 from watchdog.model.diagnosis import Conclusion, Diagnosis
 from watchdog.model.engine import Role
+from watchdog.model.event import Source
 from watchdog.model.verdict import Assessment, Finding, Reason, Verdict
 from watchdog.settings import Settings
 
@@ -28,6 +31,8 @@ class Lane:
     over_set: Sequence[Finding] = ()
     at_once: bool = False
     """Whether the probes were sent together, and so queued behind one another: then slowness is ours."""
+    slower: Finding | None = None
+    """That they take longer than at the baseline; asked only where that is suspected, and not `at_once`."""
 
     def count(self, *verdicts: Verdict) -> int:
         return sum(a.verdict in verdicts for a in self.assessments)
@@ -39,6 +44,12 @@ class Lane:
     @property
     def bad(self) -> int:
         return self.count(Verdict.FAILED, Verdict.INCONCLUSIVE) + self.slow
+
+    @property
+    def median_s(self) -> float:
+        """Of the answers; infinite where there is none."""
+        took = [a.result.timing.total_s for a in self.assessments if a.result.fault is None]
+        return statistics.median(took) if took else math.inf
 
     @property
     def silent(self) -> bool:
@@ -72,7 +83,9 @@ def diagnose(
     other_lane: Lane,
     need: int,
     suspected: Finding | None = None,
-    by_pairs: bool = False,
+    source: Source | None = None,
+    by_itself: bool = False,
+    circumstances: str = "",
 ) -> Diagnosis:
     """Tell an engine's fault from the server's, the route's, the canary's and from chance.
 
@@ -83,25 +96,48 @@ def diagnose(
         serving_lane: answers of the serving engine, asked for by its own version.
         other_lane: answers of the other engine to the same canaries.
         need: how many bad answers confirm a fault that the first canary doesn't show again.
-        suspected: what was seen in answers to patients' images, if that started this.
-        by_pairs: whether it was seen by asking both engines about the same images, which shows an
-            engine's fault by itself; a stream alone can't tell a fault from other patients.
+        suspected: what a detector saw over many answers, if that started this.
+        source: in which answers it saw that.
+        by_itself: whether that stands even if the burst shows nothing.
+        circumstances: what the server's own counts say, in a sentence, for a fault of speed.
     """
     conclusion = _conclude(first, serving_lane, other_lane, need, moved=moved)
     if suspected is not None and conclusion is Conclusion.TRANSIENT:
-        proven = by_pairs and other_lane.right
-        conclusion = Conclusion.ENGINE_FAULT if proven else Conclusion.DATA_DRIFT
+        conclusion = _of_suspicion(source, serving_lane, other_lane, by_itself=by_itself)
     finding = _headline(first, serving_lane, moved=conclusion is Conclusion.ROUTE_MOVED) or suspected
+    told = _sentence(conclusion, serving, serving_lane, other_lane, finding)
+    if circumstances and conclusion in OF_SPEED:
+        told = f"{told}; {circumstances}"
     return Diagnosis(
         conclusion=conclusion,
         serving=serving,
         finding=None if conclusion is Conclusion.TRANSIENT else finding,
-        detail=_sentence(conclusion, serving, serving_lane, other_lane, finding),
+        detail=told,
         serving_bad=serving_lane.bad,
         serving_probes=len(serving_lane.assessments),
         other_bad=other_lane.bad,
         other_probes=len(other_lane.assessments),
     )
+
+
+OF_SPEED = frozenset({Conclusion.OVERLOADED, Conclusion.OTHER_SLOWER, Conclusion.SLOWED, Conclusion.ENGINE_FAULT})
+"""Conclusions that may be about how long answers take."""
+
+
+def _of_suspicion(source: Source | None, serving: Lane, other: Lane, *, by_itself: bool) -> Conclusion:
+    """What a detector saw, and a burst within limits does not show.
+
+    Pairs ask both engines about the same images, which shows an engine's fault by itself; a stream
+    alone can't tell a fault from other patients. Slowness must still be there, unless it is of some
+    probes only, or an objective that is missed.
+    """
+    match source:
+        case Source.SHADOW if other.right:
+            return Conclusion.ENGINE_FAULT
+        case Source.TIMING | Source.OBJECTIVE:
+            return Conclusion.SLOWED if by_itself or serving.slower is not None else Conclusion.TRANSIENT
+        case _:
+            return Conclusion.DATA_DRIFT
 
 
 def _conclude(first: Assessment | None, serving: Lane, other: Lane, need: int, *, moved: bool) -> Conclusion:
@@ -115,6 +151,8 @@ def _conclude(first: Assessment | None, serving: Lane, other: Lane, need: int, *
     only_slow = not wrong and serving.count(Verdict.INCONCLUSIVE) == 0
     if only_slow and 2 * other.slow > len(other.assessments):
         return Conclusion.OVERLOADED
+    if only_slow and other.right and other.median_s > serving.median_s:
+        return Conclusion.OTHER_SLOWER
     if other.right:
         return Conclusion.ENGINE_FAULT
     if wrong and (other.over_set or other.count(Verdict.FAILED)):
@@ -125,13 +163,13 @@ def _conclude(first: Assessment | None, serving: Lane, other: Lane, need: int, *
 def _is_bad(first: Assessment | None, serving: Lane, need: int) -> bool:
     """Confirmed: the same canary is wrong again, or enough others are bad.
 
-    After a healthy first probe (a fresh look at an old trouble) one wrong answer is enough: what
-    was known to be bad must show that it is wholly good again.
+    Without a bad first probe (a fresh look at an old trouble, or a mere suspicion) one wrong answer
+    is enough, and most must be slow or missing: of so many one is late by chance now and then.
     """
     if serving.over_set:
         return True
     if first is None or first.verdict is Verdict.HEALTHY:
-        return serving.bad > 0
+        return serving.count(Verdict.FAILED) > 0 or 2 * serving.bad > len(serving.assessments)
     again = any(a.verdict is Verdict.FAILED and a.result.canary == first.result.canary for a in serving.assessments)
     return again or serving.bad >= min(need, len(serving.assessments))
 
@@ -139,11 +177,13 @@ def _is_bad(first: Assessment | None, serving: Lane, need: int) -> bool:
 def _headline(first: Assessment | None, serving: Lane, *, moved: bool) -> Finding | None:
     if moved and first is not None:
         return next((f for f in first.findings if f.reason is Reason.WRONG_VERSION), first.worst)
-    return serving.finding or (first.worst if first else None)
+    return serving.finding or serving.slower or (first.worst if first else None)
 
 
 def _sentence(conclusion: Conclusion, serving: Role, lane: Lane, other: Lane, finding: Finding | None) -> str:
     drift = next((f for f in lane.over_set if f.reason is Reason.DRIFT and f is not finding), None)
+    if conclusion is Conclusion.SLOWED and other.slower is not None:
+        drift = other.slower
     counts = f"canaries on {serving}: {_told(lane)}; on {serving.other}: {_told(other)}"
     what = f"; {finding.detail}" if finding and conclusion is not Conclusion.TRANSIENT else ""
     more = f"; {drift.detail}" if drift else ""
@@ -168,6 +208,8 @@ _MEANING = {
     Conclusion.BOTH_WRONG: "both engines are wrong: moving traffic would not help",
     Conclusion.TARGET_UNPROVEN: "the {serving} engine is at fault, but the {other} engine could not be proven",
     Conclusion.OVERLOADED: "both engines are right but slow: the server, not one engine",
+    Conclusion.OTHER_SLOWER: "the {serving} engine is right but slow, and the {other} engine would take longer",
+    Conclusion.SLOWED: "the {serving} engine is right, but takes longer than it should",
     Conclusion.SERVER_FAULT: "the server can't be measured: no engine answers, or a cache does",
     Conclusion.ROUTE_MOVED: "the {serving} engine is right, but the public name is answered by another",
 }

@@ -44,6 +44,8 @@ class PolicyState:
     """The last time the route was found moved and put back."""
     drifted: Trouble | None = None
     """The last time that patients' answers had changed while both engines were right."""
+    slowed: Trouble | None = None
+    """The last time that the serving engine took longer than at the baseline, within its limits."""
     switches: tuple[float, ...] = ()
     """When switches were tried that no router has refused, in the last day."""
 
@@ -86,6 +88,7 @@ class PolicyState:
                 cause=_trouble(data["cause"]),
                 reasserted=_trouble(data["reasserted"]),
                 drifted=_trouble(data.get("drifted")),  # journals of before know nothing of it
+                slowed=_trouble(data.get("slowed")),
                 switches=tuple(float(at) for at in data["switches"]),
             )
         except (KeyError, TypeError, OverflowError) as error:

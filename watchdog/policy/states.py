@@ -32,9 +32,10 @@ class Trigger(StrEnum):
     """A healthy probe while there is trouble: worth a fresh diagnosis."""
     PROBE_BAD = "probe-bad"
     DRIFT_SUSPECTED = "drift-suspected"
-    """Answers to patients' images are not what they were."""
+    """Answers to patients' images are not what they were, or canaries take longer than they did."""
     TRANSIENT = "transient"
     DATA_DRIFT = "data-drift"
+    SLOWED = "slowed"
     ENGINE_FAULT = "engine-fault"
     ROUTE_MOVED = "route-moved"
     NO_TARGET = "no-target"
@@ -88,6 +89,7 @@ TABLE: dict[State, dict[Trigger, tuple[State | None, Action]]] = {
     S.CONFIRMING: {
         T.TRANSIENT:        (HOME, A.NONE),
         T.DATA_DRIFT:       (HOME, A.NONE),
+        T.SLOWED:           (HOME, A.NONE),
         T.ENGINE_FAULT:     (S.SWITCHING, A.SWITCH_TO_SAFE),
         T.ROUTE_MOVED:      (S.SWITCHING, A.REASSERT),
         T.NO_TARGET:        (S.DEGRADED, A.NONE),

@@ -1,11 +1,30 @@
 """What is true now, as one JSON document: what ``status``, the API and the page show."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import asdict
+from typing import Any, assert_never
 
-from watchdog.model.event import Baselined, CycleFailed, Diagnosed, Probed, RouteSeen, Scored, Switched
+from watchdog.model.event import (
+    Baselined,
+    CycleFailed,
+    Diagnosed,
+    EngineSeen,
+    GpuSeen,
+    GrowthSeen,
+    LoadSeen,
+    Probed,
+    RouteSeen,
+    Scored,
+    SpansTaken,
+    Switched,
+    Timed,
+)
 from watchdog.model.fault import Fault
+from watchdog.model.gpu import GpuReading, Leak
+from watchdog.model.load import Load
+from watchdog.model.probe import Timing
 from watchdog.model.score import Score
 from watchdog.model.verdict import Assessment, Finding, Verdict
 from watchdog.policy.decide import Decision
@@ -19,6 +38,10 @@ class Board:
     def __init__(self, started_at: float) -> None:
         self._started_at = started_at
         self._models: dict[str, dict[str, Any]] = {}
+        self._failure: dict[str, Any] | None = None
+        """The newest of the watchdog itself that is of no model."""
+        self._gpu: dict[str, Any] = {}
+        self._spans: Counter[str] = Counter()
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -54,10 +77,12 @@ class Board:
             case Scored():
                 drift = self._model(event.model).setdefault("drift", {})
                 drift.setdefault(str(event.source), {})[event.reading] = score_json(event.score, event.at)
+            case Timed() | LoadSeen() | EngineSeen() | GpuSeen() | GrowthSeen() | SpansTaken():
+                self._measured(event)
             case Baselined():
                 self._model(event.model)["baseline"] = {"canaries": event.canaries, "captured_at": event.captured_at}
             case CycleFailed():
-                self._model(event.model)["failure"] = {"at": event.at, "error": event.error}
+                self._failed(event)
             case _:
                 pass
 
@@ -68,16 +93,59 @@ class Board:
     def forget(self, model: str) -> None:
         self._models.pop(model, None)
 
+    def forget_gpus(self) -> None:
+        self._gpu = {}
+
     def document(self, now: float) -> dict[str, Any]:
         """The whole of it, JSON-ready."""
         return {
             "at": now,
             "up_s": now - self._started_at,
             "models": {name: _json(model) for name, model in sorted(self._models.items())},
+            "failure": self._failure,
+            "gpu": self._gpu,
+            "traces": dict(self._spans),
         }
 
     def _model(self, name: str) -> dict[str, Any]:
         return self._models.setdefault(name, {"probes": 0, "healthy_at": None, "last": {}})
+
+    def _measured(self, event: Timed | LoadSeen | EngineSeen | GpuSeen | GrowthSeen | SpansTaken) -> None:
+        match event:
+            case Timed():
+                self._timed(event)
+            case LoadSeen():
+                self._model(event.model).setdefault("load", {})[str(event.role)] = (
+                    None if event.load is None else load_json(event.load, event.at)
+                )
+            case EngineSeen():
+                self._model(event.model).setdefault("engines", {})[str(event.role)] = {
+                    "at": event.at,
+                    "tag": event.tag,
+                    "findings": [_finding_json(finding) for finding in event.findings],
+                }
+            case GpuSeen():
+                self._gpu = gpu_json(event.reading, event.at)
+            case GrowthSeen():
+                self._gpu.setdefault("growth", []).append(growth_json(event.leak))
+            case SpansTaken():
+                self._spans[event.outcome] += event.count
+            case _:
+                assert_never(event)
+
+    def _failed(self, event: CycleFailed) -> None:
+        failure = {"at": event.at, "error": event.error}
+        if event.model:
+            self._model(event.model)["failure"] = failure
+        else:
+            self._failure = failure
+
+    def _timed(self, event: Timed) -> None:
+        """Completes the newest probe's timing, unless a newer one has come."""
+        result = event.result
+        shown = self._model(event.model)["last"].get("public" if result.public else str(result.expected))
+        if shown is not None and shown["trace_id"] == result.trace_id:
+            shown.update(timing_json(result.timing))
 
     def _probed(self, event: Probed) -> None:
         model, result = self._model(event.model), event.assessment.result
@@ -124,11 +192,8 @@ def assessment_json(assessment: Assessment) -> dict[str, Any]:
         "seed": result.seed,
         "answered_by": None if result.fault else str(result.answered_by),
         "cached": result.cached,
-        "sent_at": timing.sent_at,
-        "total_s": timing.total_s,
-        "device_s": timing.device_s,
-        "host_s": timing.host_s,
-        "attribution": timing.attribution,
+        "trace_id": result.trace_id,
+        **timing_json(timing),
         "fault": None if result.fault is None else _fault_json(result.fault),
         "verdict": assessment.verdict,
         "findings": [_finding_json(f) for f in assessment.findings],
@@ -138,6 +203,47 @@ def assessment_json(assessment: Assessment) -> dict[str, Any]:
             for output, c in assessment.confidences.items()
         },
     }
+
+
+def timing_json(timing: Timing) -> dict[str, Any]:
+    """When a probe was sent and where its time went, JSON-ready, in seconds."""
+    return {
+        "sent_at": timing.sent_at,
+        "total_s": timing.total_s,
+        "device_s": timing.device_s,
+        "host_s": timing.host_s,
+        "attribution": timing.attribution,
+        "parts": {str(part): seconds for part, seconds in timing.parts.items()},
+    }
+
+
+def load_json(load: Load, at: float) -> dict[str, Any]:
+    """One engine's traffic over an interval, JSON-ready."""
+    return {
+        "at": at,
+        "over_s": load.over_s,
+        "requests_per_s": load.requests_per_s,
+        "inferences_per_s": load.inferences_per_s,
+        "failures_per_s": dict(load.failures_per_s),
+        "mean_s": {str(part): seconds for part, seconds in load.mean_s.items()},
+        "batch_size": load.batch_size,
+        "cache_hit_ratio": load.cache_hit_ratio,
+        "queue_share": load.queue_share,
+        "busy_ratio": load.busy_ratio,
+    }
+
+
+def gpu_json(reading: GpuReading, at: float) -> dict[str, Any]:
+    """All GPUs at one moment, JSON-ready."""
+    found = asdict(reading)
+    for gpu in found["gpus"]:
+        gpu["throttled_by"] = None if gpu["throttled_by"] is None else sorted(gpu["throttled_by"])
+    return {"at": at, **found}
+
+
+def growth_json(leak: Leak) -> dict[str, Any]:
+    """A trend of GPU memory, JSON-ready."""
+    return {"gpu": leak.gpu, "holder": leak.holder, "pids": list(leak.pids), **asdict(leak.growth)}
 
 
 def _fault_json(fault: Fault) -> dict[str, Any]:

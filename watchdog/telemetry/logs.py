@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from typing import Any, TextIO
+from typing import Any, TextIO, assert_never
 
 import structlog
 
@@ -12,14 +12,20 @@ from watchdog.model.event import (
     CycleFailed,
     Delivered,
     Diagnosed,
+    EngineSeen,
+    GpuSeen,
+    GrowthSeen,
     Ignored,
     Learning,
+    LoadSeen,
     Noticed,
     Probed,
     RouteSeen,
     Scored,
+    SpansTaken,
     Suspected,
     Switched,
+    Timed,
 )
 from watchdog.model.verdict import Verdict
 from watchdog.policy.decide import Decision
@@ -66,6 +72,39 @@ def log_event(event: Event) -> None:
                 reason=event.reason,
                 detail=event.detail,
             )
+        case Diagnosed() | Switched():
+            _acted(log, event)
+        case Commanded():
+            log.warning("command", model=event.model, command=event.command, actor=event.actor, why=event.why)
+        case Noticed():
+            n = event.notice
+            log.info(
+                "notice",
+                kind=n.kind,
+                alert=n.condition.name,
+                severity=n.condition.severity,
+                summary=n.condition.summary,
+            )
+        case Delivered() if not event.delivery.ok:
+            log.warning(
+                "delivery failed", channel=event.channel, retry=event.delivery.retry, detail=event.delivery.detail
+            )
+        case RouteSeen():
+            log.debug("route", model=event.model, role=event.observed.role, detail=event.observed.detail)
+        case Timed() | LoadSeen() | EngineSeen() | GpuSeen() | GrowthSeen() | SpansTaken():
+            _measured(log, event)
+        case Scored() | Suspected() | Learning() | Ignored():
+            _drift(log, event)
+        case CycleFailed():
+            log.error("watchdog failure", model=event.model, error=event.error)
+        case Baselined():
+            log.info("watching", model=event.model, canaries=event.canaries, baseline=event.captured_at)
+        case _:
+            pass
+
+
+def _acted(log: Any, event: Diagnosed | Switched) -> None:
+    match event:
         case Diagnosed():
             d = event.diagnosis
             log.warning(
@@ -84,31 +123,8 @@ def log_event(event: Event) -> None:
                 took_s=round(event.applied.took_s, 6),
                 detail=event.detail,
             )
-        case Commanded():
-            log.warning("command", model=event.model, command=event.command, actor=event.actor, why=event.why)
-        case Noticed():
-            n = event.notice
-            log.info(
-                "notice",
-                kind=n.kind,
-                alert=n.condition.name,
-                severity=n.condition.severity,
-                summary=n.condition.summary,
-            )
-        case Delivered() if not event.delivery.ok:
-            log.warning(
-                "delivery failed", channel=event.channel, retry=event.delivery.retry, detail=event.delivery.detail
-            )
-        case RouteSeen():
-            log.debug("route", model=event.model, role=event.observed.role, detail=event.observed.detail)
-        case Scored() | Suspected() | Learning() | Ignored():
-            _drift(log, event)
-        case CycleFailed():
-            log.error("watchdog failure", model=event.model, error=event.error)
-        case Baselined():
-            log.info("watching", model=event.model, canaries=event.canaries, baseline=event.captured_at)
         case _:
-            pass
+            assert_never(event)
 
 
 def _drift(log: Any, event: Scored | Suspected | Learning | Ignored) -> None:
@@ -126,7 +142,9 @@ def _drift(log: Any, event: Scored | Suspected | Learning | Ignored) -> None:
                 detail=event.score.alarm.sentence,
             )
         case Suspected():
-            log.info("drift suspected", model=event.model, source=event.source, reading=event.reading)
+            log.info(
+                "suspected", model=event.model, source=event.source, reading=event.reading, detail=event.finding.detail
+            )
         case Learning():
             log.debug("learning", model=event.model, reading=event.reading, have=event.have, want=event.want)
         case Ignored():
@@ -142,6 +160,40 @@ def _drift(log: Any, event: Scored | Suspected | Learning | Ignored) -> None:
             pass
 
 
+def _measured(log: Any, event: Timed | LoadSeen | EngineSeen | GpuSeen | GrowthSeen | SpansTaken) -> None:
+    match event:
+        case Timed():
+            timing = event.result.timing
+            log.debug(
+                "timed",
+                model=event.model,
+                canary=event.result.canary,
+                address=str(event.result.address),
+                attribution=timing.attribution,
+                total_ms=_ms(timing.total_s),
+                **{f"{part}_ms": _ms(seconds) for part, seconds in timing.parts.items()},
+            )
+        case EngineSeen() if event.findings:
+            for finding in event.findings:
+                log.debug("engine", model=event.model, role=event.role, reason=finding.reason, detail=finding.detail)
+        case GrowthSeen() if event.leak.growth.leaking:
+            log.debug(
+                "leak",
+                gpu=event.leak.gpu,
+                holder=event.leak.holder,
+                pids=event.leak.pids,
+                bytes_per_hour=round(event.leak.growth.bytes_per_hour),
+            )
+        case GpuSeen():
+            log.debug("gpus", source=event.reading.source, state=event.reading.state, detail=event.reading.detail)
+        case _:
+            pass
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1e3, 3)
+
+
 def _probed(log: Any, event: Probed) -> None:
     a = event.assessment
     healthy = a.verdict is Verdict.HEALTHY
@@ -154,6 +206,6 @@ def _probed(log: Any, event: Probed) -> None:
         canary=a.result.canary,
         address=str(a.result.address),
         verdict=a.verdict,
-        total_ms=round(a.result.timing.total_s * 1e3, 3),
+        total_ms=_ms(a.result.timing.total_s),
         **({} if healthy or a.worst is None else {"reason": a.worst.reason, "detail": a.worst.detail}),
     )

@@ -18,21 +18,30 @@ from watchdog.model.event import (
     CycleFailed,
     Delivered,
     Diagnosed,
+    EngineSeen,
+    GpuSeen,
+    GrowthSeen,
     Ignored,
     Learning,
+    LoadSeen,
     Probed,
     RouteSeen,
     Scored,
     Source,
+    SpansTaken,
     Switched,
+    Timed,
 )
 from watchdog.model.verdict import Reason, Verdict
 from watchdog.policy.decide import Decision
 from watchdog.policy.memory import PolicyState
 from watchdog.policy.states import State
 from watchdog.ports import Event
+from watchdog.telemetry.gpu_metrics import GpuMetrics
+from watchdog.telemetry.load_metrics import LoadMetrics
 
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+_DEVICE_BUCKETS = (0.0001, 0.0002, *_LATENCY_BUCKETS)
 _CONFIDENCE_BUCKETS = tuple(i / 20 for i in range(1, 21))
 """Fixed and equal for every model, so that histograms of a fleet add up."""
 _PROVEN, _UNPROVEN, _REFUSED = "proven", "unproven", "refused"
@@ -60,9 +69,33 @@ class Metrics:
         )
         self._device = Histogram(
             "watchdog_probe_device_seconds",
-            "The device's share of a probe, where it is known.",
+            "The device's share of a probe, by how it was learnt.",
             ["model", "engine", "path", "profile", "attribution"],
-            buckets=_LATENCY_BUCKETS,
+            buckets=_DEVICE_BUCKETS,
+            registry=r,
+        )
+        self._parts = Histogram(
+            "watchdog_probe_part_seconds",
+            "Where the time of a traced probe went; all parts together are the whole.",
+            ["model", "engine", "path", "part"],
+            buckets=_DEVICE_BUCKETS,
+            registry=r,
+        )
+        self._attributed = Counter(
+            "watchdog_probes_attributed",
+            "Answered probes, by how their device time was learnt.",
+            ["model", "engine", "attribution"],
+            registry=r,
+        )
+        self._spans = Counter(
+            "watchdog_spans", "What the trace intake received, by what became of it.", ["outcome"], registry=r
+        )
+        self._load = LoadMetrics(r)
+        self._gpu = GpuMetrics(r)
+        self._mismatch = Gauge(
+            "watchdog_engine_mismatch",
+            "1 where an engine is not what was vetted, or not fit for what runs it.",
+            ["model", "engine", "reason"],
             registry=r,
         )
         self._latency_limit = Gauge(
@@ -179,10 +212,14 @@ class Metrics:
 
     def forget(self, model: str) -> None:
         """Remove every series of a model that is watched no longer."""
-        for metric in vars(self).values():
+        for metric in (*vars(self).values(), *vars(self._load).values()):
             names = getattr(metric, "_labelnames", ())
             if names and names[0] == "model":
                 metric.remove_by_labels({"model": model})
+
+    def forget_gpus(self) -> None:
+        """The same of GPUs."""
+        self._gpu.clear()
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -198,21 +235,29 @@ class Metrics:
             case RouteSeen() if event.observed.known:
                 _one_hot(self._observed, event.model, Role, event.observed.role)
             case Baselined():
-                self._begin(event.model)
-                self._canaries.labels(event.model).set(event.canaries)
-                for (role, profile), limit in event.latency_limits.items():
-                    self._latency_limit.labels(event.model, role, profile).set(limit)
-                for (output, measure), limit in event.score_limits.items():
-                    self._score_limit.labels(event.model, output, measure).set(limit)
+                self._baselined(event)
             case Scored() | Learning() | Ignored():
                 self._drift(event)
+            case Timed() | LoadSeen() | EngineSeen() | GpuSeen() | GrowthSeen() | SpansTaken():
+                self._measured(event)
             case Delivered():
-                outcome = "delivered" if event.delivery.ok else "retried" if event.delivery.retry else "refused"
-                self._deliveries.labels(event.channel, outcome).inc(event.notices)
+                self._delivered(event)
             case CycleFailed():
                 self._failures.labels(event.model).inc()
             case _:
                 pass
+
+    def _baselined(self, event: Baselined) -> None:
+        self._begin(event.model)
+        self._canaries.labels(event.model).set(event.canaries)
+        for (role, profile), limit in event.latency_limits.items():
+            self._latency_limit.labels(event.model, role, profile).set(limit)
+        for (output, measure), limit in event.score_limits.items():
+            self._score_limit.labels(event.model, output, measure).set(limit)
+
+    def _delivered(self, event: Delivered) -> None:
+        outcome = "delivered" if event.delivery.ok else "retried" if event.delivery.retry else "refused"
+        self._deliveries.labels(event.channel, outcome).inc(event.notices)
 
     def observer_failed(self) -> None:
         """Another observer raised; what it should have told is lost, but not that it was."""
@@ -254,6 +299,32 @@ class Metrics:
         if score.unusable is not None and event.source is Source.CANARY:  # the others tell by events of their own
             self._ignored.labels(*at, score.unusable).inc()
 
+    def _measured(self, event: Timed | LoadSeen | EngineSeen | GpuSeen | GrowthSeen | SpansTaken) -> None:
+        match event:
+            case Timed():
+                self._timed(event)
+            case LoadSeen():
+                self._load.take(event)
+            case EngineSeen():
+                found = {finding.reason for finding in event.findings}
+                for reason in (Reason.ENGINE_TAG, Reason.OFF_PROFILE):
+                    self._mismatch.labels(event.model, event.role, reason).set(reason in found)
+            case GpuSeen() | GrowthSeen():
+                self._gpu.take(event)
+            case SpansTaken():
+                self._spans.labels(event.outcome).inc(event.count)
+            case _:
+                assert_never(event)
+
+    def _timed(self, event: Timed) -> None:
+        result = event.result
+        timing, by = result.timing, (event.model, result.expected, "public" if result.public else "pinned")
+        self._attributed.labels(event.model, result.expected, timing.attribution).inc()
+        if timing.device_s is not None:
+            self._device.labels(*by, result.profile, timing.attribution).observe(timing.device_s)
+        for part, seconds in timing.parts.items():
+            self._parts.labels(*by, part).observe(seconds)
+
     def _probed(self, event: Probed) -> None:
         assessment = event.assessment
         result = assessment.result
@@ -267,8 +338,6 @@ class Metrics:
             self._confidence.labels(*by, output).observe(summary.value)
         if result.fault is None:
             self._duration.labels(*by, result.profile).observe(result.timing.total_s)
-            if result.timing.device_s is not None:
-                self._device.labels(*by, result.profile, result.timing.attribution).observe(result.timing.device_s)
         if result.public and assessment.verdict is Verdict.HEALTHY:
             self._healthy_at.labels(event.model).set(event.at)
         if result.public and result.answered_by.version:
