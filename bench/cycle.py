@@ -9,7 +9,6 @@ that whatever else the machine does hits both; run it on a quiet machine all the
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench import footprint
+from bench import about, footprint
 from bench.ground import DETECTOR, FREE, Case, Ground
 from bench.throughput import Size, Throughput, compare
 
@@ -125,7 +124,7 @@ def _take(plan: Plan, ground: Ground, done: Done) -> dict[str, Any]:
             "idle": idle,
         },
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
+        "machine": about.machine(),
         "versions": {package: version(package) for package in _PACKAGES},
     }
 
@@ -134,21 +133,6 @@ def _compare(plan: Plan, ground: Ground, case: Case, done: Done) -> Throughput:
     config = ground.configure(case, "cycle", every="1s")
     url, size = ground.server.grpc_url, plan.sizes[case.model]
     return compare(case, config, url, size, lambda: done(f"{case.model} beside a bare client"))
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "load_1m": os.getloadavg()[0],
-    }
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def _show(figures: dict[str, Any]) -> None:

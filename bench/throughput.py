@@ -24,6 +24,7 @@ from watchdog.ports import Event
 from watchdog.telemetry import logs
 from watchdog.telemetry.board import Board
 from watchdog.telemetry.metrics import Metrics
+from watchdog.timekeeper import Timekeeper
 from watchdog.watching import assemble
 
 Step = Callable[[], Awaitable[None]]
@@ -111,7 +112,8 @@ async def _cycle(path: Path, board: Board, stack: AsyncExitStack) -> Cycle:
     journal = await SqliteJournal.open(settings.state / "journal.sqlite")
     stack.push_async_callback(journal.close)
     evidence = FileEvidence(settings.state / "evidence")
-    watching = await assemble(settings, journal, evidence, observe, time.time)
+    timekeeper = Timekeeper(time.time, lambda _outcome, _count: None, listening=False)
+    watching = await assemble(settings, journal, evidence, observe, clock=time.time, timekeeper=timekeeper)
     stack.push_async_callback(watching.close)
     (one,) = watching.cycles.values()
     return one
