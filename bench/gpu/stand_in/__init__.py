@@ -1,0 +1,1 @@
+"""What runs inside Triton where there is no GPU: copied into the model repository as data."""
