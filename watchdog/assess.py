@@ -123,9 +123,15 @@ class JumpSettings(Settings):
     """When canaries take lastingly longer than at the baseline, be it the device or the host."""
 
     times_baseline: float = Field(default=1.5, gt=1)
-    """A smaller factor is nobody's concern."""
+    """A smaller factor is nobody's concern …"""
+    least: Duration = 0.001
+    """… nor is a smaller increase, whatever its factor."""
     false_alarms: PromiseText = "1 per year"
     """At most, on average, at this model's cadence."""
+
+    def slack_s(self, usual_s: float) -> float:
+        """What an increase must have beyond `times_baseline` to be `least` or more."""
+        return max(0.0, self.least - (self.times_baseline - 1) * usual_s)
 
 
 class WindowSettings(Settings):
@@ -277,24 +283,25 @@ class Judge:
         if jump is None or self.baseline is None or not results:
             return None
         latency = self.baseline.engines[results[0].expected].latency
-        factors = {
+        beyond = {
             measure: median(found)
             for measure in measures.WATCHED
-            if (found := [f for result in results if (f := measures.factor(latency, result, measure)) is not None])
+            if (found := measures.factors(latency, results, measure, jump.slack_s))
         }
-        worst = max(factors, key=lambda measure: factors[measure], default=None)
-        if worst is None or factors[worst] < jump.times_baseline:
+        worst = max(beyond, key=lambda measure: beyond[measure], default=None)
+        if worst is None or beyond[worst] < jump.times_baseline:
             return None
+        times = median(measures.factors(latency, results, worst))
         part, then_s, now_s = measures.grown(latency, results, worst)
         detail = (
-            f"the {results[0].expected} engine's {worst} time is {factors[worst]:.2g} times that of the baseline "
+            f"the {results[0].expected} engine's {worst} time is {times:.2g} times that of the baseline "
             f"(limit {jump.times_baseline:g}){'' if part == worst else f', most of it {part}'}: "
             f"{now_s * 1e3:.3g} ms instead of {then_s * 1e3:.3g} ms"
         )
         return Finding(
             reason=Reason.LATENCY,
             verdict=Verdict.SUSPECT,
-            score=factors[worst],
+            score=times,
             limit=jump.times_baseline,
             detail=detail,
             measure=part,

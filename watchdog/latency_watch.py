@@ -63,13 +63,14 @@ class LatencyWatch:
         return (*self._jumped(event, result), *self._over(event, result))
 
     def _jumped(self, event: Timed, result: ProbeResult) -> Iterator[Suspected]:
-        if self._judge.baseline is None:
+        jump = self._judge.settings.latency.jump
+        if self._judge.baseline is None or jump is None:
             return
         role = result.expected
         latency = self._judge.baseline.engines[role].latency
         for measure in measures.WATCHED:
             jumps = self._jumps.get((role, measure))
-            factor = measures.factor(latency, result, measure)
+            factor = measures.factor(latency, result, measure, jump.slack_s)
             if jumps is None or factor is None:
                 continue
             residual = math.log(factor) if factor > 0 else math.nan

@@ -1,7 +1,7 @@
 """What of a probe's timing is held against the baseline, by name."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
@@ -46,13 +46,16 @@ def reference(timings: Sequence[Timing], *, median_s: float, p99_s: float) -> La
     )
 
 
-def factor(latency: Mapping[str, Latency], result: ProbeResult, measure: str) -> float | None:
+def factor(
+    latency: Mapping[str, Latency], result: ProbeResult, measure: str, slack_s: Callable[[float], float] = lambda _: 0.0
+) -> float | None:
     """How many times as long as the baseline's median of its shape a probe took; None where that isn't known.
 
     Args:
         latency: of the probe's engine, by shape profile.
         result: the probe, with all that is known of its timing.
         measure: which of its times.
+        slack_s: given the usual seconds, how many more count for nothing.
     """
     then, took = latency.get(result.profile), of(result.timing).get(measure)
     if then is None or took is None or not then.measures.get(measure):
@@ -60,7 +63,18 @@ def factor(latency: Mapping[str, Latency], result: ProbeResult, measure: str) ->
     if not _comparable(then, result.timing, measure):
         return None
     usual = median(then.measures[measure])
-    return took / usual if usual > 0 else None
+    return max(took - slack_s(usual), min(took, usual)) / usual if usual > 0 else None
+
+
+def factors(
+    latency: Mapping[str, Latency],
+    results: Sequence[ProbeResult],
+    measure: str,
+    slack_s: Callable[[float], float] = lambda _: 0.0,
+) -> list[float]:
+    """`factor` of each probe of which it is known."""
+    found = (factor(latency, result, measure, slack_s) for result in results)
+    return [each for each in found if each is not None]
 
 
 def grown(latency: Mapping[str, Latency], results: Sequence[ProbeResult], measure: str) -> tuple[str, float, float]:

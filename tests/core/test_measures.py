@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.core.builders import PARTS, a_result, a_timing
 from watchdog import measures
+from watchdog.assess import JumpSettings
 from watchdog.measures import DEVICE, HOST, TOTAL
 from watchdog.model.baseline import Latency
 from watchdog.model.fault import Blame, Fault, FaultKind
@@ -169,3 +170,27 @@ def test_a_mean_of_the_servers_counts_stands_in_and_says_so_but_replaces_nothing
     assert timing.device_s == pytest.approx(0.002)
     assert timing.attribution is A.SHARED
     assert measures.shared(a_timing(A.MODEL), counts(4, 1.0), counts(6, 9.0)) == a_timing(A.MODEL)
+
+
+@pytest.mark.parametrize(
+    ("usual_s", "took_s", "beyond"),
+    [
+        (0.0006, 0.0013, False),  # more than twice as long, and 0.7 ms
+        (0.0006, 0.0017, True),
+        (0.0004, 0.0018, True),
+        (0.010, 0.0149, False),
+        (0.010, 0.0151, True),
+        (0.010, 0.001, False),
+    ],
+)
+def test_an_increase_must_be_large_enough_by_factor_and_by_seconds(usual_s: float, took_s: float, beyond: bool) -> None:
+    jump = JumpSettings()
+    latency = {"opt": Latency(median_s=usual_s, p99_s=usual_s, measures={TOTAL: (usual_s,) * 9})}
+    result = a_result(timing=Timing(sent_at=0.0, total_s=took_s))
+    found = measures.factor(latency, result, TOTAL, jump.slack_s)
+    plain = measures.factor(latency, result, TOTAL)
+    assert found is not None
+    assert plain is not None
+    assert (found > jump.times_baseline) is beyond
+    assert plain == pytest.approx(took_s / usual_s)
+    assert found <= plain
