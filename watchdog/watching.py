@@ -56,7 +56,7 @@ _SAVE_EVIDENCE_S = 10.0
 _COUNT_S = 10.0
 """How often a server is asked for its statistics."""
 _LOOK_AT_ENGINES_S = 60.0
-_SWEEP_S = 1.0
+_SWEEP_S = 5.0
 _BETWEEN_PROBES_S = 0.5
 """What else is to be done is not to be done while a probe is timed, as far as intervals are alike.
 What servers are asked comes halfway to the next probe, and with it traces have had time to arrive."""
