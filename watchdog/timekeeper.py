@@ -176,10 +176,6 @@ class Timekeeper:
             pass
         return [self._newest(result) for result in wanted]
 
-    def lateness_s(self, endpoint: str) -> float | None:
-        """How long after an answer its trace comes, lately; None while an endpoint sends none."""
-        return self._lateness.get(endpoint)
-
     def _newest(self, result: ProbeResult) -> ProbeResult:
         told = self._told.get(result.trace_id)
         if told is not None:

@@ -61,7 +61,7 @@ async def test_a_probe_is_told_of_with_its_trace() -> None:
     assert timing.attribution is Attribution.TRACE
     assert sum(timing.parts.values()) == pytest.approx(TOOK.total_s)
     assert desk.told[0].outputs == {}, "images' worth of tensors must not wait with it"
-    assert desk.keeper.lateness_s("e") == pytest.approx(0.5)
+    assert desk.keeper._lateness["e"] == pytest.approx(0.5)
     assert desk.counted == {"matched": 3}
 
 
