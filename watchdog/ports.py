@@ -6,8 +6,9 @@ what the adapter holds open and is always called.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+from watchdog.model.authority import Permission
 from watchdog.model.engine import Address, Description, Role
 from watchdog.model.event import (
     Baselined,
@@ -68,13 +69,39 @@ class GpuSource(Protocol):
 class Router(Protocol):
     """Moves ordinary traffic of one model between its two engines."""
 
-    async def apply(self, desired: Role) -> Applied:
-        """Make `desired` serve ordinary traffic. Idempotent; returns once the router took it."""
+    weighted: ClassVar[bool]
+    """Whether it can divide traffic between the two."""
+    look_every_s: ClassVar[float]
+    """How often it may be asked what is true, without harm to what it asks."""
+
+    async def apply(self, desired: Role, percent: int = 100) -> Applied:
+        """Make `desired` serve so much of ordinary traffic, and the other engine the rest.
+
+        Idempotent; returns once the router took it. One that is not weighted refuses all but 100.
+        """
 
     async def observe(self) -> Observed:
         """Which engine ordinary traffic gets now, by the router's own account."""
 
     async def close(self) -> None: ...
+
+
+class Authority(Protocol):
+    """Says who may move a route that several watchdogs share."""
+
+    async def ask(self, model: str, fault: str | None) -> Permission:
+        """Make this watchdog's own opinion known, and learn whether it may move the route now.
+
+        Args:
+            model: the watched model's name.
+            fault: the name of a confirmed fault of the serving engine; None where there is none.
+        """
+
+    async def keep(self) -> None:
+        """Renew what must be renewed."""
+
+    async def close(self) -> None:
+        """Give up what is held, so that another need not wait for it."""
 
 
 class Channel(Protocol):

@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -293,6 +293,9 @@ def _spoilt(behaviour: Behaviour, right: Array) -> Array:
 class FakeRouter:
     """Really moves the world's route, unless told to refuse or to pretend."""
 
+    weighted: ClassVar[bool] = False
+    look_every_s: ClassVar[float] = 30.0
+
     def __init__(self, world: World) -> None:
         self.world = world
         self.refuses = False
@@ -301,7 +304,7 @@ class FakeRouter:
         """How long after `apply` the route really moves."""
         self.says: Observed | None = None
 
-    async def apply(self, desired: Role) -> Applied:
+    async def apply(self, desired: Role, percent: int = 100) -> Applied:
         self.world.log.append(("apply", desired))
         if self.world.on_apply is not None:
             self.world.on_apply(desired)

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from watchdog.model.engine import Role
 
 
+def share_of_fast(role: Role, percent: int) -> int:
+    """What the fast engine gets where `role` gets so much."""
+    return percent if role is Role.FAST else 100 - percent
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observed:
     """What a router says is true. "Cannot tell" is an answer."""
@@ -14,6 +19,13 @@ class Observed:
     detail: str
     known: bool = True
     """False where the router could not be asked."""
+    percent: int = 100
+    """How much of ordinary traffic `role` gets; the other engine gets the rest."""
+
+    @property
+    def fast_percent(self) -> int | None:
+        """The fast engine's share of ordinary traffic; None where it can't be told."""
+        return None if self.role is None else share_of_fast(self.role, self.percent)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

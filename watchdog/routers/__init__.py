@@ -13,9 +13,10 @@ from pydantic import Field
 from watchdog.model.engine import Address, Role
 from watchdog.ports import Router
 from watchdog.routers.dry_run import DryRunRouter, DryRunSettings
+from watchdog.routers.pull import PullRouter, PullSettings
 from watchdog.routers.triton import TritonRouter, TritonRouterSettings
 
-RouterSettings = Annotated[TritonRouterSettings | DryRunSettings, Field(discriminator="kind")]
+RouterSettings = Annotated[TritonRouterSettings | PullSettings | DryRunSettings, Field(discriminator="kind")]
 
 
 def open_router(settings: RouterSettings, engines: Mapping[Role, Address]) -> Router:
@@ -27,6 +28,8 @@ def open_router(settings: RouterSettings, engines: Mapping[Role, Address]) -> Ro
     match settings:
         case TritonRouterSettings():
             return TritonRouter(settings, engines)
+        case PullSettings():
+            return PullRouter()
         case DryRunSettings():
             return DryRunRouter()
         case _:

@@ -1,7 +1,7 @@
 """Moves nothing, and says what it would have moved: for a watchdog that is still being trusted."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from watchdog.model.engine import Address, Role
 from watchdog.model.route import Applied, Observed
@@ -20,8 +20,11 @@ class DryRunSettings(Settings):
 class DryRunRouter:
     """Refuses every switch, so that none is ever taken for done."""
 
-    async def apply(self, desired: Role) -> Applied:
-        detail = f"dry run: ordinary traffic would now be moved to the {desired} engine; nothing was done"
+    weighted: ClassVar[bool] = True
+    look_every_s: ClassVar[float] = 30.0
+
+    async def apply(self, desired: Role, percent: int = 100) -> Applied:
+        detail = f"dry run: {percent} % of ordinary traffic would now go to the {desired} engine; nothing was done"
         return Applied(ok=False, detail=detail, retry=False)
 
     async def observe(self) -> Observed:

@@ -10,11 +10,11 @@ import asyncio
 import time
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from watchdog.model.engine import Address, Role
 from watchdog.model.route import Applied, Observed
-from watchdog.routers.refusal import RefusedError
+from watchdog.routers.refusal import RefusedError, refused_share
 from watchdog.settings import Duration
 from watchdog.transport import Server
 
@@ -64,6 +64,9 @@ class TritonRouter:
     version policy of ``config.pbtxt``: the route must then be applied again.
     """
 
+    weighted: ClassVar[bool] = False
+    look_every_s: ClassVar[float] = 1.0  # after a restart, so long at most until the route is put back
+
     def __init__(self, settings: TritonRouterSettings, engines: Mapping[Role, Address]) -> None:
         from watchdog.routers.triton_repository import connected  # noqa: PLC0415 (aiohttp; no switch waits for it)
 
@@ -73,8 +76,10 @@ class TritonRouter:
         self._version = {role: int(address.version) for role, address in engines.items()}
         self._connected = partial(connected, settings)
 
-    async def apply(self, desired: Role) -> Applied:
+    async def apply(self, desired: Role, percent: int = 100) -> Applied:
         """See the port. Says "already so" where nothing had to be done."""
+        if percent != 100:
+            return refused_share(self)
         began, settings = time.monotonic(), self._settings
         try:
             async with asyncio.timeout(settings.timeout), self._connected() as repository:
