@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from watchdog.journal.sqlite import SqliteJournal
+from watchdog.journal.steady import SteadyJournal
 from watchdog.model.journal import Entry, EntryKind
 from watchdog.ports import Journal
 
@@ -38,11 +39,21 @@ def an_entry(model: str = "nodule", kind: EntryKind = EntryKind.DECISION, **data
     return Entry(at=1_700_000_000.25, kind=kind, model=model, data=data)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+async def made(kind: str, path: Path) -> Journal:
+    match kind:
+        case "memory":
+            return MemoryJournal()
+        case "sqlite":
+            return await SqliteJournal.open(path)
+        case _:
+            return SteadyJournal(path)
+
+
+@pytest.fixture(params=["memory", "sqlite", "steady"])
 async def journal(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Journal]:
-    made: Journal = MemoryJournal() if request.param == "memory" else await SqliteJournal.open(tmp_path / "j.db")
-    yield made
-    await made.close()
+    made_ = await made(request.param, tmp_path / "j.db")
+    yield made_
+    await made_.close()
 
 
 async def test_an_appended_entry_comes_back_as_it_was_with_the_next_number(journal: Journal) -> None:

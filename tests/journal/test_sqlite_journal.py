@@ -1,6 +1,7 @@
 """The SQLite journal under kill -9, full disks, locks, foreign files and people who want to edit it."""
 
 import asyncio
+import os
 import random
 import sqlite3
 import subprocess
@@ -10,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.journal.journals import looked_at
 from watchdog.journal.sqlite import SqliteJournal
 from watchdog.model.journal import Entry, EntryKind
+
+KILLS = int(os.environ.get("JOURNAL_KILLS", "20"))
+"""How many times the writer is killed."""
 
 APPENDS_UNTIL_IT_ENDS = """
 import asyncio, resource, sys
@@ -53,7 +58,7 @@ async def seqs(path: Path) -> list[int]:
 
 async def test_kill_9_loses_no_acknowledged_entry(tmp_path: Path) -> None:
     path, chance = tmp_path / "j.db", random.Random(20240607)
-    for _ in range(10):
+    for _ in range(KILLS):
         with writer(path) as process:
             assert process.stdout is not None
             acknowledged = [int(process.stdout.readline()) for _ in range(chance.randint(1, 40))]
@@ -63,6 +68,9 @@ async def test_kill_9_loses_no_acknowledged_entry(tmp_path: Path) -> None:
             process.kill()
             acknowledged += [int(line) for line in process.stdout if line.endswith("\n")]
 
+        found = looked_at(path)  # with the WAL as the kill has left it
+        assert found.misfit is None
+        assert found.entries >= acknowledged[-1]
         kept = await seqs(path)
 
         assert kept == list(range(1, len(kept) + 1))
@@ -103,9 +111,12 @@ async def test_others_may_read_it_while_it_is_written(tmp_path: Path) -> None:
     [
         "UPDATE entries SET data = '{}'",
         "DELETE FROM entries",
-        "INSERT OR REPLACE INTO entries VALUES (1, 1.0, 'intent', 'm', '{}')",
+        "INSERT OR REPLACE INTO entries VALUES (1, 1.0, 'intent', 'm', '{}', NULL, zeroblob(32))",
         "UPDATE OR REPLACE entries SET seq = 2 WHERE seq = 1",
-        "INSERT INTO entries VALUES (-1, 1.0, 'intent', 'm', '{}')",
+        "INSERT INTO entries VALUES (-1, 1.0, 'intent', 'm', '{}', NULL, zeroblob(32))",
+        "INSERT INTO entries VALUES (9, 1.0, 'intent', 'm', '{}', NULL, zeroblob(32))",
+        "INSERT INTO entries VALUES (3, 1.0, 'intent', 'm', '{}', NULL, x'00')",
+        "UPDATE entries SET data = NULL, digest = zeroblob(32)",
     ],
 )
 async def test_what_is_written_stays(tmp_path: Path, edit: str) -> None:
@@ -225,3 +236,69 @@ async def test_a_closed_journal_says_so(tmp_path: Path) -> None:
     await journal.close()
     with pytest.raises(OSError, match="closed"):
         await journal.append(an_entry())
+
+
+async def test_whoever_gave_up_finds_nothing_done_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    journal = await SqliteJournal.open(path, timeout_s=60.0)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waiting = asyncio.create_task(journal.append(an_entry()))
+    await asyncio.sleep(0)  # it is handed to the worker, which waits for the lock
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    other.execute("ROLLBACK")
+    other.close()
+
+    assert list(await journal.tail(10)) == []
+    await journal.close()
+
+
+async def test_what_was_given_up_in_the_queue_is_not_even_begun(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    journal = await SqliteJournal.open(path, timeout_s=60.0)
+    await journal.append(an_entry(EntryKind.SCORE))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    first = asyncio.create_task(journal.append(an_entry()))
+    second = asyncio.create_task(journal.forget(EntryKind.SCORE, before=2.0, now=2.0))
+    await asyncio.sleep(0)  # the worker waits for the lock with the first, and has the second in its queue
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    other.execute("ROLLBACK")
+    other.close()
+
+    assert (await first).seq == 2
+    assert [one.kind for one in await journal.tail(10)] == [EntryKind.SCORE, EntryKind.DECISION]
+    await journal.close()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_was_moved_takes_no_more_entries(tmp_path: Path, replaced: bool) -> None:
+    path = tmp_path / "j.db"
+    journal = await SqliteJournal.open(path)
+    await journal.append(an_entry())
+    path.rename(tmp_path / "away.db")
+    if replaced:
+        path.touch()
+
+    with pytest.raises(OSError, match=r"moved, deleted or replaced.*j\.db"):
+        await journal.append(an_entry())
+
+    await journal.close()
+
+
+async def test_an_entry_in_doubt_that_is_there_is_retracted(tmp_path: Path) -> None:
+    journal = await SqliteJournal.open(tmp_path / "j.db")
+    for kind in (EntryKind.DECISION, EntryKind.INTENT, EntryKind.NOTICE):
+        await journal.append(an_entry(kind))
+    doubted = [an_entry(EntryKind.INTENT), an_entry(EntryKind.DECISION)]  # the second only before what is known
+
+    assert await journal.settle(1, doubted, now=7.0) == 4
+
+    *_, newest = await journal.tail(10)
+    assert newest == Entry(at=7.0, kind=EntryKind.RETRACTED, model="m", data={"seq": 2}, seq=4)
+    await journal.close()
+    assert looked_at(tmp_path / "j.db").switches.open == {}

@@ -152,7 +152,8 @@ async def test_reading_leaves_the_file_as_it_was(tmp_path: Path) -> None:
 async def test_an_entry_that_is_wrong_is_named(tmp_path: Path, data: Any, said: str) -> None:
     path = await journal(tmp_path)
     with sqlite3.connect(path) as connection:
-        connection.execute("INSERT INTO entries VALUES (1, 0, 'score', 'm', ?)", [json.dumps(data)])
+        insert = "INSERT INTO entries (seq, at, kind, model, data, hash) VALUES (1, 0, 'score', 'm', ?, zeroblob(32))"
+        connection.execute(insert, [json.dumps(data)])
     connection.close()
     with pytest.raises(ReplayError) as caught:
         files.read(path)

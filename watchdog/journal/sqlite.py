@@ -3,43 +3,27 @@
 import asyncio
 import errno
 import json
-import math
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
+from watchdog.journal import retention, rows
+from watchdog.journal.failures import primary_code, translated, unreadable
+from watchdog.journal.retention import Compacted, JournalSettings
+from watchdog.journal.rows import RowError
+from watchdog.journal.schema import prepare, touch, transaction
 from watchdog.model.journal import Entry, EntryKind
 
 _Result = TypeVar("_Result")
 
-_APPLICATION = 0x77646F67  # "wdog": tells a journal from any other SQLite file
-_VERSION = 1
 _RETRY_S = 0.01
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS entries (
-  seq INTEGER PRIMARY KEY CHECK (seq > 0),
-  at REAL NOT NULL,
-  kind TEXT NOT NULL,
-  model TEXT NOT NULL,
-  data TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS entries_by_model ON entries (model, kind);
-CREATE TRIGGER IF NOT EXISTS entries_unchanged BEFORE UPDATE ON entries
-  BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-CREATE TRIGGER IF NOT EXISTS entries_kept BEFORE DELETE ON entries
-  BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-CREATE TRIGGER IF NOT EXISTS entries_not_replaced BEFORE INSERT ON entries
-  WHEN EXISTS (SELECT 1 FROM entries WHERE seq = NEW.seq)
-  BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {_VERSION};
-COMMIT;
-"""  # noqa: S608 (our own numbers); may be run twice, by two watchdogs that start at once
+_MIGRATED_BYTES_PER_S = 2e6
+"""At least, on a slow disk: an older version's file is rewritten as a whole when it is opened."""
 
 
 class SqliteJournal:
@@ -49,19 +33,24 @@ class SqliteJournal:
     power cut, as far as the disk keeps what it said it wrote. One thread owns the connection, so
     the event loop never waits for the disk. An append costs one fsync.
 
+    Every entry carries a hash over itself and the one before (`chain`), so that whoever knows the
+    newest hash can tell later whether anything before it was changed.
+
     `data` is stored as strict JSON. What JSON lacks is written as a string: ``"NaN"``,
     ``"Infinity"`` and ``"-Infinity"``. What `append` returns is what `tail` will return.
 
     All methods raise OSError, which names the file and what to do about it.
     """
 
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        """Use `open`."""
+    def __init__(self, path: Path, *, timeout_s: float = 5.0) -> None:
+        """Touches nothing yet; see `open`."""
         self._path = path
         self._timeout_s = timeout_s
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._connection: sqlite3.Connection | None = None  # only the worker touches it
         self._closed = False
+        # Only the worker touches these two.
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
 
     @classmethod
     async def open(cls, path: Path, *, timeout_s: float = 5.0) -> Self:
@@ -72,53 +61,150 @@ class SqliteJournal:
             timeout_s: how long to wait for another process' lock. A disk that doesn't answer
                 is given up on after three times that.
         """
-        journal = cls(path, timeout_s)
+        journal = cls(path, timeout_s=timeout_s)
         try:
-            await journal._run(journal._connect)
+            await journal.reopen()
         except BaseException:
             journal._abandon()
             raise
         return journal
 
+    async def reopen(self) -> None:
+        """Open the file that is at the path now, instead of the one that is open, if any."""
+        size = await self._run(lambda _: self._path.stat().st_size if self._path.is_file() else 0)
+        await self._run(lambda _: self._connect(), patience_s=size / _MIGRATED_BYTES_PER_S)
+
     async def append(self, entry: Entry) -> Entry:
         """The entry with its number, once it is on disk.
 
-        After an OSError it may or may not be there: a failed or late write can't be told apart.
+        After an OSError it may or may not be there: a failed or late write can't be told apart. `settle` does.
         """
-        text = json.dumps(_jsonable(entry.data), allow_nan=False, separators=(",", ":"))
-        seq = await self._run(lambda: self._insert((entry.at, str(entry.kind), entry.model, text)))
+        text = rows.text_of(entry.data)
+
+        def insert(given_up: threading.Event) -> int:
+            self._refuse_moved()
+            with transaction(self._connected()) as connection:
+                seq = rows.append(connection, at=entry.at, kind=str(entry.kind), model=entry.model, text=text)
+                _refuse_late(given_up, self._path)
+                return seq
+
+        seq = await self._run(insert)
         return replace(entry, seq=seq, data=json.loads(text))
 
     async def tail(self, limit: int, model: str | None = None) -> Sequence[Entry]:
-        """The newest `limit` entries (of one model), oldest of them first."""
-        where, values = ("", ()) if model is None else ("WHERE model = ?", (model,))
-        return await self._run(lambda: self._newest(where, values, limit))
+        """The newest `limit` entries (of one model), oldest of them first. A forgotten one's data is empty."""
+        return await self._run(lambda _: rows.newest(self._connected(), limit, model))
 
     async def last(self, kind: EntryKind, model: str) -> Entry | None:
-        """The newest entry of one kind about one model, however long ago."""
-        found = await self._run(lambda: self._newest("WHERE model = ? AND kind = ?", (model, str(kind)), 1))
-        return found[0] if found else None
+        """The newest entry of one kind about one model, however long ago.
+
+        A decision, or an intent without an outcome, is found even after it was compacted away, and as it was.
+        """
+
+        def find(_: threading.Event) -> Entry | None:
+            with transaction(self._connected(), "DEFERRED") as connection:
+                held = rows.last(connection, kind, model)
+                return None if held is None else held.entry
+
+        return await self._run(find)
+
+    async def settle(self, after: int, doubted: Sequence[Entry], now: float) -> int:
+        """Leave no doubt about entries whose `append` raised: one that is there all the same is retracted.
+
+        It waits for the write lock, so that no write of before can come later.
+
+        Args:
+            after: the newest number that `append` returned; doubted entries can only be behind it.
+            doubted: as they were given to `append`.
+            now: Unix seconds, for the entries of kind `RETRACTED`.
+
+        Returns:
+            The newest number, 0 for an empty journal.
+        """
+
+        def retract(given_up: threading.Event) -> int:
+            self._refuse_moved()
+            with transaction(self._connected()) as connection:
+                newest = rows.retract(connection, after, doubted, now)
+                _refuse_late(given_up, self._path)
+                return newest
+
+        return await self._run(retract)
+
+    async def touch(self) -> None:
+        """Write something that changes nothing, to learn whether an append would come to the disk."""
+
+        def write(_: threading.Event) -> None:
+            self._refuse_moved()
+            touch(self._connected())
+
+        await self._run(write)
+
+    async def compact(self, now: float, settings: JournalSettings) -> Compacted:
+        """Remove and forget what is too old or too much, a batch at a time: an append waits for one at most.
+
+        The file doesn't shrink: what becomes free in it is used again.
+
+        Args:
+            now: Unix seconds.
+            settings: what is kept.
+        """
+        forgotten = await self.forget(EntryKind.SCORE, now - settings.keep_scores, now)
+        due = await self._run(lambda _: retention.plan(self._connected(), now, settings))
+        removed = await self._all(lambda: retention.remove_some(self._connected(), due))
+        return Compacted(removed=removed, forgotten=forgotten)
+
+    async def forget(self, kind: EntryKind, before: float, now: float) -> int:
+        """Drop the data of old entries, but neither their place nor its hash; how many lost it.
+
+        Args:
+            kind: `SCORE`; others are kept whole.
+            before: Unix seconds; later entries keep their data.
+            now: Unix seconds, for the entries that record it.
+
+        Raises:
+            ValueError: entries of this kind are kept whole.
+        """
+        return await self._all(lambda: retention.forget_some(self._connected(), kind, before, now))
 
     async def close(self) -> None:
         if self._closed:
             return
         try:
-            await self._run(self._disconnect)
+            await self._run(lambda _: self._disconnect())
         finally:
             self._abandon()
 
-    async def _run(self, work: Callable[[], _Result]) -> _Result:
+    async def _all(self, batch: Callable[[], int]) -> int:
+        """`batch` until nothing is left to do; appends that came meanwhile go between two of them."""
+        total = 0
+        while done := await self._run(lambda _: batch()):
+            total += done
+        return total
+
+    async def _run(self, work: Callable[[threading.Event], _Result], *, patience_s: float = 0) -> _Result:
+        """`work` in the worker. It is given an event that is set once nobody waits for it any more."""
         if self._closed:
-            raise OSError(errno.EBADF, "the journal is closed", str(self._path))
-        patience_s = 3 * self._timeout_s
+            raise _closed(self._path)
+        given_up = threading.Event()
+        patience_s += 3 * self._timeout_s
+
+        def unless_late() -> _Result:
+            _refuse_late(given_up, self._path)
+            return work(given_up)
+
         try:
             async with asyncio.timeout(patience_s):
-                return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+                return await asyncio.get_running_loop().run_in_executor(self._worker, unless_late)
         except sqlite3.Error as error:
-            raise _translated(error, self._path) from error
+            raise translated(error, self._path) from error
+        except RowError as error:
+            raise unreadable(error.seq, error.why, self._path) from error
         except TimeoutError as error:
             what = f"the journal's disk did not answer within {patience_s:g} s; check the disk or its mount"
             raise TimeoutError(errno.ETIMEDOUT, what, str(self._path)) from error
+        finally:
+            given_up.set()
 
     def _abandon(self) -> None:
         """Let the worker end by itself, closing the file behind what it is doing."""
@@ -130,14 +216,24 @@ class SqliteJournal:
     # The rest runs in the worker.
 
     def _connect(self) -> None:
-        self._connection = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None)
+        self._disconnect()
+        connection = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None)
+        try:
+            self._prepare(connection)
+            self._file = _identity(self._path)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
         deadline = time.monotonic() + self._timeout_s
         while True:
             try:
-                return _prepare(self._connection, self._path)
+                return prepare(connection, self._path)
             except sqlite3.OperationalError as error:
                 # SQLite itself doesn't wait where two change to WAL at once.
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
             time.sleep(_RETRY_S)
 
@@ -146,85 +242,31 @@ class SqliteJournal:
             connection, self._connection = self._connection, None
             connection.close()
 
-    def _execute(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
+    def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
-            raise OSError(errno.EBADF, "the journal is closed", str(self._path))
-        return self._connection.execute(sql, values)
+            raise _closed(self._path)
+        return self._connection
 
-    def _insert(self, values: Sequence[Any]) -> int:
-        cursor = self._execute("INSERT INTO entries (at, kind, model, data) VALUES (?, ?, ?, ?)", values)
-        if cursor.lastrowid is None:
-            raise sqlite3.InternalError("an insert without a row number")
-        return cursor.lastrowid
-
-    def _newest(self, where: str, values: Sequence[str], limit: int) -> list[Entry]:
-        sql = f"SELECT seq, at, kind, model, data FROM entries {where} ORDER BY seq DESC LIMIT ?"  # noqa: S608 (literals)
-        rows = self._execute(sql, (*values, max(0, limit))).fetchall()
-        return [self._entry(row) for row in reversed(rows)]
-
-    def _entry(self, row: tuple[int, float, str, str, str]) -> Entry:
-        seq, at, kind, model, text = row
-        try:
-            return Entry(seq=seq, at=at, kind=EntryKind(kind), model=model, data=json.loads(text))
-        except ValueError as error:
-            what = f"entry {seq} of the journal can't be read ({error}); move the file away to start afresh"
-            raise OSError(errno.EINVAL, what, str(self._path)) from error
+    def _refuse_moved(self) -> None:
+        """A file that was moved away would go on taking entries that nobody will find."""
+        if _identity(self._path) != self._file:
+            what = "the journal's file was moved, deleted or replaced while in use; put it back, or open it anew"
+            raise OSError(errno.ESTALE, what, str(self._path))
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Make an empty file a journal; refuse, untouched, one that is something else."""
-    fresh = _is_fresh(connection, path)
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    if mode != "wal":
-        what = "the journal's file system does not support SQLite's WAL; put it on a local disk"
-        raise OSError(errno.ENOTSUP, what, str(path))
-    connection.execute("PRAGMA synchronous = FULL")
-    if fresh:
-        connection.executescript(_SCHEMA)
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
-def _is_fresh(connection: sqlite3.Connection, path: Path) -> bool:
-    connection.execute("BEGIN")  # one view of all three, though another may be making the tables
-    with connection:
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if (application, version, tables) == (0, 0, 0):
-        return True
-    if application != _APPLICATION:
-        what = "this is an SQLite file, but not a watchdog's journal; set another path"
-        raise OSError(errno.EINVAL, what, str(path))
-    if version != _VERSION:
-        what = f"the journal has version {version}, this watchdog knows {_VERSION}; run the newer watchdog"
-        raise OSError(errno.EINVAL, what, str(path))
-    return False
+def _refuse_late(given_up: threading.Event, path: Path) -> None:
+    """Whoever was told that it failed must not find it done afterwards, if that can be helped."""
+    if given_up.is_set():
+        raise OSError(errno.ECANCELED, "given up on before it was done", str(path))
 
 
-def _jsonable(value: Any) -> Any:
-    """`value` with every number that JSON lacks as a string."""
-    if isinstance(value, Mapping):
-        return {key: _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
-
-
-_ADVICE = {
-    sqlite3.SQLITE_BUSY: (errno.EAGAIN, "another process holds the journal's lock; stop the other watchdog or program"),
-    sqlite3.SQLITE_NOTADB: (errno.EINVAL, "this is not an SQLite file, so not a journal; set another path"),
-    sqlite3.SQLITE_CORRUPT: (errno.EIO, "the journal is damaged; keep a copy, then move it away to start afresh"),
-    sqlite3.SQLITE_FULL: (errno.ENOSPC, "the journal's disk is full; free some space"),
-    sqlite3.SQLITE_CANTOPEN: (
-        errno.EACCES,
-        "the journal can't be opened; its folder must exist and this user may read and write folder and file",
-    ),
-    sqlite3.SQLITE_READONLY: (errno.EROFS, "the journal is read-only; this user must be able to write folder and file"),
-}
-
-
-def _translated(error: sqlite3.Error, path: Path) -> OSError:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    number, advice = _ADVICE.get(code & 0xFF, (errno.EIO, "the journal can't be used; check its disk"))
-    return OSError(number, f"{advice} ({error})", str(path))
+def _closed(path: Path) -> OSError:
+    return OSError(errno.EBADF, "the journal is closed", str(path))

@@ -17,6 +17,16 @@ class EntryKind(StrEnum):
     NOTICE = "notice"
     SCORE = "score"
     """One observation that was judged, kept for replay."""
+    HOOK = "hook"
+    """A deployment controller's call, and what it was answered."""
+    CARRIED = "carried"
+    """An old entry that is still needed, whole, so that the entries around it could be removed."""
+    COMPACTED = "compacted"
+    """The oldest entries were removed; it holds the hash that the first remaining one follows."""
+    FORGOTTEN = "forgotten"
+    """Old entries lost their data, but not their place and their hash."""
+    RETRACTED = "retracted"
+    """An entry is there though its writer was told that it failed: nothing was done on its account."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

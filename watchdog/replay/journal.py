@@ -22,7 +22,7 @@ _NO_SHARED_MEMORY = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 """What the journal writes for the numbers that JSON lacks."""
 _RECORD = "set `record: true` in the model's drift settings, let it watch for a while, and replay then"
-_SELECT = "SELECT seq, at, kind, model, data FROM entries WHERE kind IN (?, ?, ?) ORDER BY seq"
+_SELECT = "SELECT seq, at, kind, model, data FROM entries WHERE kind IN (?, ?, ?) AND data IS NOT NULL ORDER BY seq"
 
 
 @dataclass(kw_only=True, slots=True)
