@@ -7,13 +7,15 @@ since it was read; a JSON patch whose ``test`` fails with 422. Both are a `Confl
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, model_validator
 
-from watchdog.exchange import Answer, UnansweredError, exchange
 from watchdog.settings import Duration, LocalPath, Secret
-from watchdog.transport import Place, Remote, Tls
+from watchdog.transport import Place, Remote, Tls, one_line
+
+if TYPE_CHECKING:
+    from watchdog.exchange import Answer
 
 _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _URL = "https://kubernetes.default.svc:443"
@@ -23,7 +25,8 @@ Object = dict[str, Any]
 
 
 def _checked_url(url: str) -> str:
-    Place.parse(url)
+    if not Place.parse(url).scheme:
+        raise ValueError(f"{url!r} has no scheme: write https://{url}")
     return url
 
 
@@ -103,6 +106,8 @@ class Kubernetes:
         return await self._ask("PATCH", path, json.dumps(list(operations)).encode(), "application/json-patch+json")
 
     async def _ask(self, method: str, path: str, body: bytes | None = None, content_type: str = "") -> Object:
+        from watchdog.exchange import UnansweredError, exchange  # noqa: PLC0415 (aiohttp; only where it is used)
+
         settings = self._settings
         headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if content_type else {})
         try:
@@ -125,14 +130,15 @@ class Kubernetes:
         return found
 
 
-def _refusal(answer: Answer, method: str, path: str) -> KubernetesError:
-    said = f"{method} {path}: {answer.status} {_message(answer)}"
+def _refusal(answer: "Answer", method: str, path: str) -> KubernetesError:
+    told = _told(answer)
+    said = f"{method} {path}: {answer.status} {one_line(str(told['message']), answer.hidden)}"
     match answer.status:
         case 404:
             return NotFoundError(said, status=404)
         case 409:
             return ConflictError(said, status=409)
-        case 422 if method == "PATCH":  # the answer of a real API server to a JSON patch whose test fails
+        case 422 if method == "PATCH" and not told["causes"]:  # a test of it failed; what is invalid has causes
             return ConflictError(said, status=409)
         case 401:
             return KubernetesError(f"{said}; the token is not accepted", status=401)
@@ -142,10 +148,10 @@ def _refusal(answer: Answer, method: str, path: str) -> KubernetesError:
             return KubernetesError(said, status=status)
 
 
-def _message(answer: Answer) -> str:
-    """What a ``Status`` object says, or whatever else came."""
+def _told(answer: "Answer") -> dict[str, Any]:
+    """The message and the causes of a ``Status`` object; whatever else came is a message."""
     try:
-        found = answer.json()
-    except UnansweredError:
-        return answer.text
-    return str(found["message"]) if isinstance(found, dict) and "message" in found else answer.text
+        found = json.loads(answer.raw)
+        return {"message": found["message"], "causes": (found.get("details") or {}).get("causes")}
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return {"message": answer.text, "causes": None}

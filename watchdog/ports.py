@@ -12,6 +12,7 @@ from watchdog.model.authority import Permission
 from watchdog.model.engine import Address, Description, Role
 from watchdog.model.event import (
     Baselined,
+    Beside,
     Commanded,
     CycleFailed,
     Delivered,
@@ -30,6 +31,7 @@ from watchdog.model.event import (
     SpansTaken,
     Suspected,
     Switched,
+    Ticked,
     Timed,
 )
 from watchdog.model.fault import Fault
@@ -71,6 +73,8 @@ class Router(Protocol):
 
     weighted: ClassVar[bool]
     """Whether it can divide traffic between the two."""
+    keeps_both: ClassVar[bool]
+    """Whether the fast engine can still be asked by itself while it serves nobody."""
     look_every_s: ClassVar[float]
     """How often it may be asked what is true, without harm to what it asks."""
 
@@ -89,6 +93,9 @@ class Router(Protocol):
 class Authority(Protocol):
     """Says who may move a route that several watchdogs share."""
 
+    keep_every_s: float
+    """How often `keep` is to be called."""
+
     async def ask(self, model: str, fault: str | None) -> Permission:
         """Make this watchdog's own opinion known, and learn whether it may move the route now.
 
@@ -96,6 +103,9 @@ class Authority(Protocol):
             model: the watched model's name.
             fault: the name of a confirmed fault of the serving engine; None where there is none.
         """
+
+    async def called(self, model: str) -> str | None:
+        """Why this watchdog should look, though it sees no fault: it leads, and enough others see one. Else None."""
 
     async def keep(self) -> None:
         """Renew what must be renewed."""
@@ -160,6 +170,8 @@ class Evidence(Protocol):
 
 Event = (
     Probed
+    | Beside
+    | Ticked
     | Diagnosed
     | Proved
     | RouteSeen

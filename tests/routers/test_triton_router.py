@@ -1,11 +1,12 @@
 """The Triton router against a real Triton, with traffic, broken engines, restarts and wrong modes."""
 
 import asyncio
+import json
 import py_compile
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +14,24 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from pydantic import ValidationError
 
 from tests.triton_fixture import Scale, write_scale_model, write_scale_version
 from watchdog.demo.triton import TritonServer, available
 from watchdog.model.engine import Address, Role
+from watchdog.model.event import RouteSeen
 from watchdog.model.route import Observed
+from watchdog.policy.decide import step
+from watchdog.policy.memory import PolicyState
+from watchdog.policy.settings import PolicySettings
+from watchdog.policy.states import Action, State
 from watchdog.routers.triton import TritonRouter, TritonRouterSettings
 
 MISSING = available()
 pytestmark = [pytest.mark.triton, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CLIENTS = 4
 BODY = {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [3.0]}]}
 
@@ -52,6 +61,17 @@ def router_to(url: str, *, model: str = "scale", fast: int = 2, safe: int = 1, *
         for role, version in ((Role.FAST, fast), (Role.SAFE, safe))
     }
     return TritonRouter(TritonRouterSettings.model_validate(data), engines)
+
+
+def serve_only(triton: TritonServer, version: int) -> None:
+    triton.load("scale", {**triton.config("scale"), "version_policy": {"specific": {"versions": [version]}}})
+
+
+def reason_of(triton: TritonServer, version: int) -> str:
+    """Why it isn't READY, by the repository index."""
+    _, answer = triton.request("POST", "/v2/repository/index", {})
+    (reason,) = (each["reason"] for each in json.loads(answer) if each.get("version") == str(version))
+    return " ".join(reason.split())
 
 
 @dataclass
@@ -161,7 +181,9 @@ async def test_a_broken_engine_is_refused_with_the_reason_and_the_safe_one_goes_
         await traffic.grow(20)
 
     assert (applied.ok, applied.retry) == (False, True)
-    assert "no plan for this GPU" in applied.detail
+    failed = f"the load of scale failed: version 2 is UNAVAILABLE: {reason_of(anew, 2)}"
+    assert applied.detail == f"{failed}; version 1 serves; READY: 1"
+    assert "no plan for this GPU" in failed
     assert applied.detail.isprintable()
     assert traffic.errors == []
     assert set(traffic.since(0)) == {"1"}
@@ -169,12 +191,85 @@ async def test_a_broken_engine_is_refused_with_the_reason_and_the_safe_one_goes_
     assert (await router.apply(Role.SAFE)).ok
 
 
+async def test_a_safe_engine_that_cannot_be_loaded_is_told_with_what_goes_on_serving(anew: TritonServer) -> None:
+    serve_only(anew, 2)
+    write_scale_version(anew.repository, 1, Scale(load_error="no memory for it"))
+
+    async with traffic_to(anew.http_url) as traffic:
+        applied = await router_to(anew.http_url).apply(Role.SAFE)
+        await traffic.grow(20)
+
+    assert (applied.ok, applied.retry) == (False, True)
+    assert "no memory for it" in applied.detail
+    assert applied.detail.endswith("; version 2 serves; READY: 2")
+    assert traffic.errors == []
+    assert set(traffic.since(0)) == {"2"}
+
+
+async def test_a_load_whose_answer_was_lost_is_looked_up(anew: TritonServer) -> None:
+    async with losing_answers_to_loads(anew.http_url) as url:
+        narrowed, widened = await router_to(url).apply(Role.SAFE), await router_to(url).apply(Role.FAST)
+        write_scale_version(anew.repository, 2, Scale(load_error="no plan for this GPU"))
+        failed = await router_to(url, fast=2).apply(Role.SAFE), await router_to(url).apply(Role.FAST)
+
+    assert narrowed.ok
+    assert widened.ok
+    assert [each.ok for each in failed] == [True, False]
+    assert "the connection broke before an answer" in failed[1].detail
+    assert failed[1].detail.endswith("; version 1 serves; READY: 1")
+
+
+async def test_a_server_that_dies_of_a_load_is_told_to_be_unknown(anew: TritonServer) -> None:
+    async with losing_answers_to_loads(anew.http_url, then=anew.kill) as url:
+        applied = await router_to(url).apply(Role.SAFE)
+    await asyncio.to_thread(anew.start)
+
+    assert (applied.ok, applied.retry) == (False, True)
+    assert "what serves now is not known" in applied.detail
+
+
+@asynccontextmanager
+async def losing_answers_to_loads(url: str, then: Callable[[], None] = lambda: None) -> AsyncIterator[str]:
+    """A way to Triton on which loads arrive, and the connection breaks before they are answered."""
+
+    async def forward(request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(request.method, f"http://{url}{request.path_qs}", data=body) as response,
+        ):
+            answer = await response.read()
+        if request.path.endswith("/load"):
+            then()
+            assert request.transport is not None
+            request.transport.abort()
+        return web.Response(status=response.status, body=answer)
+
+    async with serving(forward) as proxy:
+        yield proxy
+
+
+@asynccontextmanager
+async def serving(answer: Handler) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
 async def test_a_version_that_does_not_exist_is_not_taken_for_done(anew: TritonServer) -> None:
     """Triton answers such a load with 200 and leaves the version out."""
     applied = await router_to(anew.http_url, fast=7).apply(Role.FAST)
 
     assert not applied.ok
-    assert "version 7 is not in its model repository" in applied.detail
+    assert applied.retry
+    assert applied.detail.startswith("Triton took the load of scale, but version 7 is not in its model repository")
+    assert "; version 2 serves, " in applied.detail
 
 
 async def test_a_foreign_version_is_named_and_taken_away(anew: TritonServer) -> None:
@@ -202,8 +297,7 @@ async def test_ready_versions_below_the_serving_one_are_left_alone(anew: TritonS
 
 
 async def test_from_the_fast_engine_alone_the_safe_one_is_loaded_first(anew: TritonServer) -> None:
-    config = anew.config("scale")
-    anew.load("scale", {**config, "version_policy": {"specific": {"versions": [2]}}})
+    serve_only(anew, 2)
     async with traffic_to(anew.http_url) as traffic:
         await traffic.grow(20)
         applied = await router_to(anew.http_url).apply(Role.SAFE)
@@ -232,12 +326,171 @@ async def test_a_switch_away_waits_for_a_load_that_was_given_up_on(anew: TritonS
     applied = await router_to(anew.http_url).apply(Role.SAFE)
 
     assert (given_up.ok, given_up.retry) == (False, True)
-    assert "did not finish within 0.3 s" in given_up.detail
+    assert given_up.detail == "Triton did not finish within 0.3 s, and may yet; now, version 1 serves; READY: 1"
     assert meanwhile.role is Role.SAFE
     assert applied.ok
     assert not applied.detail.startswith("already so")
     assert applied.took_s > 0.3
     assert (await router_to(anew.http_url).observe()).role is Role.SAFE
+
+
+async def test_several_loads_at_once_end_in_one_of_them_and_none_is_told_wrongly(anew: TritonServer) -> None:
+    """As of two watchdogs of one server: Triton does them one after another, and the last one stands."""
+    router, other = router_to(anew.http_url), router_to(anew.http_url)
+    await router.apply(Role.SAFE)
+    async with traffic_to(anew.http_url) as traffic:
+        same = await asyncio.gather(*(each.apply(Role.FAST) for each in (router, other, router)))
+        assert (await router.observe()).role is Role.FAST
+        await asyncio.to_thread(await_one_stub, anew)
+        await asyncio.gather(router.apply(Role.SAFE), other.apply(Role.FAST))
+        stands = (await router.observe()).role
+        await traffic.grow(20)
+
+    assert all(each.ok for each in same)
+    assert stands is not None
+    assert traffic.errors == []
+    assert (await router.apply(Role.SAFE)).ok
+    assert (await router.observe()).role is Role.SAFE
+
+
+def await_one_stub(triton: TritonServer) -> None:
+    """Loads that came at the very same time may have begun more, which are unloaded again."""
+    give_up_at = time.monotonic() + 20
+    while len(triton.stub_pids("scale", 2)) != 1:
+        assert time.monotonic() < give_up_at, triton.stub_pids("scale", 2)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("how", ["plain load of new files", "restart"])
+async def test_what_undoes_the_route_is_seen_and_the_policy_looks_into_it(anew: TritonServer, how: str) -> None:
+    router = router_to(anew.http_url)
+    await router.apply(Role.SAFE)
+    kept = await router.observe()
+    if how == "restart":
+        anew.kill()
+        await asyncio.to_thread(anew.start)
+    else:
+        write_scale_model(anew.repository, {1: Scale(), 2: Scale(factor=2)})
+        anew.load("scale")
+    undone = await router.observe()
+
+    def decided(observed: Observed) -> Action:
+        state = PolicyState(state=State.SERVING_SAFE, desired=Role.SAFE, share=0)
+        return step(state, RouteSeen(model="scale", at=1.0, observed=observed), PolicySettings()).action
+
+    assert (kept.role, decided(kept)) == (Role.SAFE, Action.NONE)
+    assert (undone.role, decided(undone)) == (Role.FAST, Action.DIAGNOSE)
+    assert (await router.apply(Role.SAFE)).ok
+    assert (await router.observe()).role is Role.SAFE
+
+
+GIB = 2**30
+FULL = f"""\
+nv_gpu_memory_total_bytes{{gpu_uuid="GPU-a"}} {80 * GIB}
+nv_gpu_memory_total_bytes{{gpu_uuid="GPU-b"}} {80 * GIB}
+nv_gpu_memory_used_bytes{{gpu_uuid="GPU-a"}} {10 * GIB}
+nv_gpu_memory_used_bytes{{gpu_uuid="GPU-b"}} {78 * GIB}
+"""
+ROOMY = FULL.replace(str(78 * GIB), str(77 * GIB))
+NUMBERS = "the load needs 3.00 GiB, and GPU-b has 2.00 GiB of 80.00 GiB free: nothing was begun"
+UNSEEN = "Triton's metrics don't tell the memory of its GPUs"
+
+
+@pytest.mark.parametrize(
+    ("page", "desired", "ok", "said"),
+    [
+        pytest.param(ROOMY, Role.FAST, True, "READY: 1, 2; before, READY: 1", id="it just fits"),
+        pytest.param(FULL, Role.FAST, False, NUMBERS, id="fast does not fit"),
+        pytest.param(FULL, Role.SAFE, False, NUMBERS, id="safe does not fit"),
+        pytest.param("", Role.FAST, False, UNSEEN, id="nobody knows, and nothing is risked for the fast one"),
+        pytest.param("", Role.SAFE, True, UNSEEN, id="nobody knows, and the safe one is loaded"),
+        pytest.param(FULL.partition("nv_gpu_memory_used")[0], Role.FAST, False, UNSEEN, id="no use told"),
+        pytest.param(None, Role.FAST, False, "metrics can't be read", id="fast, no page"),
+        pytest.param(None, Role.SAFE, True, "metrics can't be read", id="safe, no page"),
+    ],
+)
+async def test_a_load_needs_room(anew: TritonServer, page: str | None, desired: Role, ok: bool, said: str) -> None:
+    serve_only(anew, 1 if desired is Role.FAST else 2)
+    serving_before = (await router_to(anew.http_url).observe()).role
+    stubs = {pid for version in (1, 2) for pid in anew.stub_pids("scale", version)}
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(status=503) if page is None else web.Response(text=page)
+
+    async with serving(metrics) as url:
+        router = router_to(anew.http_url, metrics={"url": url}, load_needs="3GiB")
+        applied = await router.apply(desired)
+
+    assert applied.ok is ok
+    assert applied.retry
+    assert said in applied.detail
+    assert (await router.observe()).role is (desired if ok else serving_before)
+    if not ok:
+        assert {pid for version in (1, 2) for pid in anew.stub_pids("scale", version)} <= stubs  # none is new
+
+
+async def test_each_engine_to_be_loaded_needs_room(anew: TritonServer) -> None:
+    write_scale_model(anew.repository, {1: Scale(), 2: Scale(factor=2), 3: Scale(factor=3)})
+    serve_only(anew, 3)
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(text=ROOMY)
+
+    async with serving(metrics) as url:
+        router = router_to(anew.http_url, metrics={"url": url}, load_needs="2 GiB")
+        both, one = await router.apply(Role.FAST), await router.apply(Role.SAFE)
+
+    assert "the load needs 4.00 GiB" in both.detail
+    assert one.ok
+
+
+async def test_a_switch_that_loads_nothing_does_not_ask_for_room(anew: TritonServer) -> None:
+    asked = []
+
+    async def metrics(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(text=FULL)
+
+    async with serving(metrics) as url:
+        router = router_to(anew.http_url, metrics={"url": url}, load_needs="3GiB")
+        narrowed = await router.apply(Role.SAFE)
+        assert not asked
+        refused = await router.apply(Role.FAST)
+
+    assert narrowed.ok
+    assert not refused.ok
+    assert asked == ["/metrics"]
+
+
+async def test_a_real_page_without_a_gpu_is_not_taken_for_room(anew: TritonServer) -> None:
+    router = router_to(anew.http_url, metrics={"url": anew.metrics_url}, load_needs="1MiB")
+    await router.apply(Role.SAFE)
+
+    assert UNSEEN in (await router.apply(Role.FAST)).detail
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"metrics": {"url": "a:1"}}, "belong together"),
+        ({"load_needs": "3GiB"}, "belong together"),
+        ({"metrics": {"url": "a:1"}, "load_needs": 3}, "not a size"),
+        ({"metrics": {"url": "a:1"}, "load_needs": "3GB"}, "not a size"),
+        ({"metrics": {"url": "a:1"}, "load_needs": "-3GiB"}, "not a size"),
+        ({"metrics": {"url": "a:1"}, "load_needs": "0GiB"}, "greater than 0"),
+    ],
+)
+def test_settings_of_room_that_cannot_work(more: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        router_to("a:1", **more)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1KiB", 2**10), ("1.5 MiB", 3 * 2**19), (" 3GiB ", 3 * GIB), ("2TiB", 2**41)]
+)
+def test_sizes(text: str, size: int) -> None:
+    data = {"kind": "triton", "url": "a:1", "metrics": {"url": "a:1"}, "load_needs": text}
+    assert TritonRouterSettings.model_validate(data).load_needs == size
 
 
 async def test_a_restart_forgets_the_route_and_it_is_applied_again(anew: TritonServer) -> None:

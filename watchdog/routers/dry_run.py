@@ -21,6 +21,7 @@ class DryRunRouter:
     """Refuses every switch, so that none is ever taken for done."""
 
     weighted: ClassVar[bool] = True
+    keeps_both: ClassVar[bool] = True
     look_every_s: ClassVar[float] = 30.0
 
     async def apply(self, desired: Role, percent: int = 100) -> Applied:

@@ -21,6 +21,7 @@ class PullRouter:
     """Moves nothing itself: what the policy wants is the page, and the proof shows whether it was fetched."""
 
     weighted: ClassVar[bool] = True
+    keeps_both: ClassVar[bool] = True
     look_every_s: ClassVar[float] = 60.0
 
     async def apply(self, desired: Role, percent: int = 100) -> Applied:

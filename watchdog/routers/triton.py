@@ -7,10 +7,13 @@ engine beside the serving one, and needs its memory meanwhile.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from watchdog.model.engine import Address, Role
 from watchdog.model.route import Applied, Observed
@@ -24,6 +27,24 @@ if TYPE_CHECKING:
 _ASK_S = 5.0
 _POLL_S = 0.05
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])iB")
+
+
+def _bytes(value: Any) -> Any:
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r} is not a size; write a number with a unit: KiB, MiB, GiB or TiB")
+    return round(float(match[1]) * 2 ** (10 * ("KMGT".index(match[2]) + 1)))
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(_bytes),
+    Field(gt=0),
+    WithJsonSchema({"type": "string", "pattern": rf"^{_SIZE.pattern}$"}),
+]
+"""Bytes, written with their unit in the configuration file."""
+
 
 class TritonRouterSettings(Server):
     """One Triton, which must run with ``--model-control-mode=explicit``.
@@ -34,7 +55,17 @@ class TritonRouterSettings(Server):
 
     kind: Literal["triton"]
     timeout: Duration = 60.0
-    """For one switch, the loading of an engine included."""
+    """For one switch, the loading of an engine included; after it, Triton is only asked what serves."""
+    metrics: Server | None = None
+    """Triton's page of metrics, such as ``{url: 127.0.0.1:8002}``: its GPUs' memory is looked at before a load."""
+    load_needs: Size | None = None
+    """How much GPU memory must be free for each engine that a switch loads, such as ``3GiB``."""
+
+    @model_validator(mode="after")
+    def _metrics_with_needs(self) -> Self:
+        if (self.metrics is None) != (self.load_needs is None):
+            raise ValueError("metrics and load_needs belong together: give both or neither")
+        return self
 
     def refuse(self, engines: Mapping[Role, Address]) -> None:
         """Raises ValueError where Triton's version policy can't choose between these engines."""
@@ -60,11 +91,15 @@ class TritonRouter:
     are unloaded.
     A load waits until the one before it is done, so that a switch to the safe engine asked for
     while the fast one is still loading takes as long as that load. A version whose files have
-    changed since it was loaded is loaded anew by any switch. A restart of Triton brings back the
-    version policy of ``config.pbtxt``: the route must then be applied again.
+    changed since it was loaded is loaded anew by any switch. A restart of Triton, or a plain load
+    of changed files, brings back the version policy of ``config.pbtxt``: the route must then be
+    applied again.
+
+    A load that would not fit beside what serves is refused before it begins, where `metrics` are given.
     """
 
     weighted: ClassVar[bool] = False
+    keeps_both: ClassVar[bool] = False
     look_every_s: ClassVar[float] = 1.0  # after a restart, so long at most until the route is put back
 
     def __init__(self, settings: TritonRouterSettings, engines: Mapping[Role, Address]) -> None:
@@ -87,7 +122,8 @@ class TritonRouter:
         except RefusedError as error:
             return Applied(ok=False, detail=str(error), took_s=time.monotonic() - began, retry=error.retry)
         except TimeoutError:
-            detail = f"Triton did not finish within {settings.timeout:g} s, and may yet: observe before trying again"
+            late = f"Triton did not finish within {settings.timeout:g} s, and may yet"
+            detail = f"{late}; now, {(await self.observe()).detail}"
             return Applied(ok=False, detail=detail, took_s=time.monotonic() - began)
         return Applied(ok=True, detail=detail, took_s=time.monotonic() - began)
 
@@ -112,11 +148,41 @@ class TritonRouter:
             return f"already so: {before}"
         config = await repository.config(model)
         config["version_policy"] = {"specific": {"versions": sorted(wanted)}}
-        await repository.load(model, config)
-        after = await _settled(repository, model, wanted)
-        if not after.are(wanted):  # a 200 doesn't mean that anything was done
-            raise RefusedError(f"Triton took the load of {model}, but {after.against(wanted)}")
-        return f"{after}; before, {before}"
+        unseen = await self._refuse_crowded(desired, len(wanted - before.ready - before.loading))
+        failure = await repository.load(model, config)
+        said = f"{failure}:" if failure else f"Triton took the load of {model}, but"
+        try:
+            after = await _settled(repository, model, wanted)
+        except RefusedError as error:
+            raise RefusedError(f"{said} what serves now is not known: {error}") from error
+        if not after.are(wanted):  # a 200 doesn't mean that anything was done, nor a broken connection that nothing was
+            raise RefusedError(f"{said} {after.against(wanted)}; {self._judge(after.ready).detail}")
+        return f"{after}; before, {before}{unseen}"
+
+    async def _refuse_crowded(self, desired: Role, loads: int) -> str:
+        """Refuse loads that there is no room for.
+
+        Where nobody can tell, the safe engine is loaded all the same: it is wanted because the other one is wrong,
+        and Triton keeps what serves if the load fails. The fast one can wait.
+
+        Returns:
+            What is to be said of a load that is dared; empty otherwise.
+
+        Raises:
+            RefusedError: nothing may be loaded.
+        """
+        from watchdog.routers.triton_repository import UnseenError, refuse_crowded  # noqa: PLC0415 (aiohttp; as above)
+
+        settings = self._settings
+        if not loads or settings.metrics is None or settings.load_needs is None:
+            return ""
+        try:
+            await refuse_crowded(settings.metrics, loads * settings.load_needs)
+        except UnseenError as error:
+            if desired is Role.FAST:
+                raise
+            return f"; loaded without knowing the room for it: {error}"
+        return ""
 
     def _wanted(self, desired: Role, ready: Collection[int]) -> set[int]:
         serving = self._version[desired]

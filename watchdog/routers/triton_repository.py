@@ -1,7 +1,8 @@
-"""The three calls of Triton's HTTP API that a route needs: index, config and load."""
+"""What a route needs of Triton over HTTP: index, config and load, and whether its GPUs have room for a load."""
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ import aiohttp
 
 from watchdog.http_failure import said
 from watchdog.routers.refusal import RefusedError
+from watchdog.scrape import Page, scrape_server
 from watchdog.transport import Server, one_line
 
 _MAX_ANSWER_BYTES = 16 * 2**20
+_METRICS_S = 2.0
+_USED, _TOTAL = "nv_gpu_memory_used_bytes", "nv_gpu_memory_total_bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,24 @@ class Repository:
             raise RefusedError(f"{self._base} answers, but not with a model configuration")
         return answer
 
-    async def load(self, model: str, config: Mapping[str, Any]) -> None:
-        """Load with `config` in place of ``config.pbtxt``; returns once Triton is done."""
+    async def load(self, model: str, config: Mapping[str, Any]) -> str:
+        """Load with `config` in place of ``config.pbtxt``; returns once Triton is done.
+
+        Returns:
+            That it failed; empty where it is not known to have. The index tells what came of it in either case.
+
+        Raises:
+            RefusedError: Triton did not try, and never will.
+        """
         body = {"parameters": {"config": json.dumps(config)}}
-        await self._ask("POST", f"/v2/repository/models/{quote(model, safe='')}/load", body)
+        try:
+            await self._ask("POST", f"/v2/repository/models/{quote(model, safe='')}/load", body)
+        except RefusedError as error:
+            if not error.retry:
+                raise
+            by_version = "load failed for model" in str(error)  # the index has the reasons, each at its version
+            return f"the load of {model} failed" if by_version else f"the load of {model} failed ({error})"
+        return ""
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer's JSON, or None for an empty body."""
@@ -112,6 +130,38 @@ class Repository:
         if "unknown model" in text:
             return RefusedError(f"{said}; it must be loaded once, as by Triton's --load-model, and `model` be its name")
         return RefusedError(said)
+
+
+class UnseenError(RefusedError):
+    """How much GPU memory is free can't be told."""
+
+
+async def refuse_crowded(metrics: Server, needed_bytes: int) -> None:
+    """Say no unless every GPU has so much memory free: Triton may put an engine on any of them.
+
+    Raises:
+        UnseenError: Triton's metrics can't be read, or tell of no GPU.
+        RefusedError: there is less; the text has the numbers.
+    """
+    page = await scrape_server(metrics, names=(_USED, _TOTAL), timeout_s=_METRICS_S)
+    if not isinstance(page, Page):
+        raise UnseenError(f"Triton's metrics can't be read: {page.detail}")
+    used, total = (
+        {labels.get("gpu_uuid", ""): value for labels, value in page.samples(name)} for name in (_USED, _TOTAL)
+    )
+    free = {gpu: total[gpu] - used.get(gpu, math.nan) for gpu in total}
+    if not free or not all(math.isfinite(each) for each in free.values()):
+        raise UnseenError(
+            "Triton's metrics don't tell the memory of its GPUs: it must run without --allow-gpu-metrics=false"
+        )
+    fullest = min(free, key=free.__getitem__)
+    if free[fullest] < needed_bytes:
+        has = f"{fullest} has {_gib(free[fullest])} of {_gib(total[fullest])} free"
+        raise RefusedError(f"the load needs {_gib(needed_bytes)}, and {has}: nothing was begun")
+
+
+def _gib(number: float) -> str:
+    return f"{number / 2**30:.2f} GiB"
 
 
 @asynccontextmanager
