@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-drift requirements clean
+.PHONY: help setup demo test lint format bench bench-drift bench-kills bench-switch requirements clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
@@ -27,10 +27,19 @@ format: setup ## Let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup ## Measure the cycle, what probing costs other traffic, and the trace intake; writes bench/results/
+bench: setup ## Measure cycle, cost to other traffic, trace intake, switches, restarts and kills; writes bench/results/
 	@$(BIN)/python -m bench.cycle
 	@$(BIN)/python -m bench.interference
 	@$(BIN)/python -m bench.spans
+	@$(BIN)/python -m bench.switch
+	@$(BIN)/python -m bench.restart
+	@$(BIN)/python -m bench.kills
+
+bench-switch: setup ## Measure only the way from a fault to the proven switch, beside Prometheus and Alertmanager
+	@$(BIN)/python -m bench.switch
+
+bench-kills: setup ## End the watchdog with kill -9 at every journal write and router call (QUICK=1: some)
+	@$(BIN)/python -m bench.kills $(if $(QUICK),--quick)
 
 bench-drift: setup ## Measure drift detectors beside others and the oracle, and write docs/drift-benchmark.md (QUICK=1: a smoke run)
 	@$(BIN)/python -m bench.drift.run $(if $(QUICK),--quick,--report)

@@ -85,7 +85,7 @@ async def _compare(case: Case, path: Path, url: str, size: Size, done: Progress)
     async with AsyncExitStack() as stack:
         board = Board(time.time())
         one = await _cycle(path, board, stack)
-        bare = await _bare(case, one._canaries, url, stack)  # noqa: SLF001 - the very tensors that the cycle sends
+        bare = await _bare(case, one._panel.canaries, url, stack)  # noqa: SLF001 - the very tensors that the cycle sends
         kinds: dict[str, Step] = {"watchdog": one.tick, "bare": bare}
         for step in kinds.values():
             await _per_s(step, size.probes)

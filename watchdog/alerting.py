@@ -22,8 +22,12 @@ DRIFTED_FOR_S = 3600.0
 SLOWED_FOR_S = 1800.0
 """The same for a jump of latency within the limits."""
 
+INTERMITTENT_FOR_S = 3600.0
+"""The same for an engine that is wrong now and then, where that moves nothing."""
+
 _BY_CONCLUSION = {
     "engine-fault": ("WatchdogEngineFault", Severity.CRITICAL, "is wrong and still serves"),
+    "intermittent": ("WatchdogEngineFault", Severity.CRITICAL, "is wrong now and then and still serves"),
     "both-wrong": ("WatchdogBothEnginesWrong", Severity.CRITICAL, "is wrong on both engines"),
     "target-unproven": ("WatchdogNoSafeTarget", Severity.CRITICAL, "is wrong and has no proven engine to move to"),
     "overloaded": ("WatchdogServerOverloaded", Severity.WARNING, "is slow on both engines"),
@@ -49,6 +53,16 @@ def conditions(model: str, state: PolicyState, now: float) -> tuple[Condition, .
         )
     if state.trouble is not None:
         found.append(_condition(*_named(state.trouble, model), state.trouble))
+    elif state.intermittent is not None and now - state.intermittent.since < INTERMITTENT_FOR_S:
+        found.append(_condition(*_named(state.intermittent, model), state.intermittent))
+    if state.failed_returns and state.share < 100:
+        again = Trouble(
+            reason="return-failed",
+            conclusion="return-failed",
+            detail=f"{state.failed_returns} returns to the fast engine failed in a row",
+            since=state.waits_since,
+        )
+        found.append(_condition("WatchdogReturnFailed", Severity.WARNING, model, "could not return to fast", again))
     if state.reasserted is not None and now - state.reasserted.since < REASSERTED_FOR_S:
         found.append(
             _condition("WatchdogRouteReasserted", Severity.WARNING, model, "had its route moved back", state.reasserted)
@@ -68,6 +82,17 @@ def conditions(model: str, state: PolicyState, now: float) -> tuple[Condition, .
         )
         found.append(_condition("WatchdogLocked", Severity.CRITICAL, model, "is locked after flapping", spent))
     return tuple(found)
+
+
+def journal_conditions(trouble: str | None) -> tuple[Condition, ...]:
+    """What people should know of a journal that can't record."""
+    if trouble is None:
+        return ()
+    says = "the watchdog can't record, and so moves nothing"
+    failing = Condition(
+        name="WatchdogJournalFailing", severity=Severity.CRITICAL, summary=says, description=trouble, labels={}
+    )
+    return (failing,)
 
 
 def engine_conditions(model: str, found: Mapping[Role, Sequence[Finding]]) -> tuple[Condition, ...]:

@@ -6,22 +6,31 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from watchdog import __version__, config
+from watchdog import __version__, alerting, config
 from watchdog.api.server import create
 from watchdog.api.service import NoSuchModelError, ReloadError
 from watchdog.assembly import AssemblyError, listen_for_traces
-from watchdog.config import Config, ConfigError
+from watchdog.config import Config, ConfigError, ModelSettings
+from watchdog.cycle import Cycle
 from watchdog.evidence.files import FileEvidence
-from watchdog.journal.sqlite import SqliteJournal
+from watchdog.journal.reading import FILE_NAME
+from watchdog.journal.steady import SteadyJournal
 from watchdog.live import Feed
+from watchdog.model.engine import Role
 from watchdog.model.event import Command, CycleFailed, SpansTaken
+from watchdog.model.gate import Gate
 from watchdog.model.journal import Entry, EntryKind
+from watchdog.model.route import Published
+from watchdog.policy.decide import Decision
+from watchdog.policy.gate import gate
 from watchdog.ports import Event, Journal, Observer
+from watchdog.server_tls import server_context
 from watchdog.telemetry.board import Board
 from watchdog.telemetry.logs import log_event
 from watchdog.telemetry.metrics import Metrics
@@ -30,6 +39,11 @@ from watchdog.transport import serve
 from watchdog.watching import Watching, assemble
 
 _FLUSH_S = 3.0
+_JOURNAL = "journal"
+_CHECK_JOURNAL_S = 60.0
+_COMPACT_S = 3600.0
+_MISSED_PROBES = 2
+"""A gate may be passed on the strength of an answer so many probes old."""
 
 
 class StartError(RuntimeError):
@@ -39,17 +53,20 @@ class StartError(RuntimeError):
 class Watchdog:
     """What runs: it can be asked, commanded and reloaded. Implements the API's `Service`."""
 
-    def __init__(self, path: Path, settings: Config, journal: Journal) -> None:
+    def __init__(self, path: Path, settings: Config, journal: SteadyJournal) -> None:
         self._path = path
         self._settings = settings
         self._journal = journal
         self._evidence = FileEvidence(settings.state / "evidence")
+        journal.watch(self._journal_changed)
         self._metrics = Metrics()
         self._board = Board(time.time())
         self._observers: tuple[Observer, ...] = (self._metrics, self._board, log_event)
         self._watching: Watching | None = None
         self._timekeeper: Timekeeper | None = None
         self._reloading = asyncio.Lock()
+        self._news = asyncio.Event()
+        """Set, and replaced by a new one, with each decision."""
 
     def ready(self) -> str | None:
         return None if self._watching is not None else "the canaries are being loaded"
@@ -79,14 +96,58 @@ class Watchdog:
     def metrics(self, accept: str) -> tuple[bytes, str]:
         return self._metrics.render(accept)
 
+    def hook_token(self) -> str | None:
+        token = self._settings.api.hook_token
+        return None if token is None else token.read()
+
     def token(self) -> str | None:
         token = self._settings.api.token
         return None if token is None else token.read()
 
-    async def command(self, model: str, command: Command, actor: str, why: str) -> Sequence[dict[str, Any]]:
+    def _cycle(self, model: str) -> Cycle:
         cycles = self._watching.cycles if self._watching else {}
         if model not in cycles:
             raise NoSuchModelError(f"no model {model!r} is watched; there are: {', '.join(cycles) or 'none yet'}")
+        return cycles[model]
+
+    def _settings_of(self, model: str) -> ModelSettings:
+        return next(settings for settings in self._settings.models if settings.name == model)
+
+    def gate(self, model: str) -> Gate:
+        cycle, probe, now = self._cycle(model), self._settings_of(model).probe, time.time()
+        patience_s = _MISSED_PROBES * probe.every + probe.deadline
+        return gate(model, cycle.state, healthy_at=cycle.healthy_at, now=now, patience_s=patience_s)
+
+    def route(self, model: str) -> Published:
+        state, settings = self._cycle(model).state, self._settings_of(model)
+        return Published(
+            model=model,
+            state=str(state.state),
+            fast_percent=state.wanted_share,
+            engines={role: settings.engine(role).address for role in Role},
+            since=state.since,
+        )
+
+    async def route_changed(self, model: str, seen: Published, timeout_s: float) -> Published:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while (now := self.route(model)).fast_percent == seen.fast_percent and now.engines == seen.engines:
+                    await self._news.wait()
+        return self.route(model)
+
+    def route_ready(self, model: str) -> str | None:
+        cycle = self._cycle(model)
+        if cycle.shown:
+            return None
+        return f"{model} is not known to be answered as it should be: {cycle.state.state}"
+
+    async def note(self, model: str, actor: str, said: Mapping[str, str | bool]) -> None:
+        self._cycle(model)
+        data = {"actor": actor, **said}
+        await self._journal.append(Entry(at=time.time(), kind=EntryKind.HOOK, model=model, data=data))
+
+    async def command(self, model: str, command: Command, actor: str, why: str) -> Sequence[dict[str, Any]]:
+        cycle = self._cycle(model)
         return [
             {
                 "trigger": d.trigger,
@@ -96,7 +157,7 @@ class Watchdog:
                 "reason": d.reason,
                 "detail": d.detail,
             }
-            for d in await cycles[model].command(command, actor, why)
+            for d in await cycle.command(command, actor, why)
         ]
 
     def count_spans(self, outcome: str, count: int) -> None:
@@ -111,13 +172,11 @@ class Watchdog:
 
         Raises:
             AssemblyError: something that the configuration names can't be used.
-            OSError: the journal can't be read.
         """
         self._timekeeper = timekeeper
         self._watching = await self._assemble(self._settings, timekeeper)
         await self._watching.evidence.recall()
-        self._know_states(self._watching)
-        self._watching.go()
+        self._begin(self._watching)
 
     async def reload(self) -> None:
         async with self._reloading:
@@ -126,12 +185,11 @@ class Watchdog:
             try:
                 settings = config.read(self._path)
                 if _lasting(settings) != _lasting(self._settings):
-                    raise ReloadError("api.listen, state and traces change only with a restart")
+                    raise ReloadError("api.listen, api.tls, state and traces change only with a restart")
                 fresh = await self._assemble(settings, self._timekeeper)
             except (ConfigError, AssemblyError, OSError) as error:
                 raise ReloadError(str(error)) from error
             await self._replace(self._watching, fresh)
-            self._settings = settings
 
     async def stop(self) -> None:
         """Finish what is in flight, tell people what is due, and close everything."""
@@ -151,13 +209,12 @@ class Watchdog:
         await old.drain()
         await fresh.evidence.recall()
         for name in old.cycles.keys() & fresh.cycles.keys():
-            fresh.cycles[name].state = old.cycles[name].state
+            fresh.cycles[name].take_over(old.cycles[name])
         fresh.notifier.take_over(old.notifier)
         if fresh.gpus is not None and old.gpus is not None and fresh.config.gpu == old.config.gpu:
             fresh.gpus.take_over(old.gpus)
-        self._watching = fresh
-        self._know_states(fresh)
-        fresh.go()
+        self._watching, self._settings = fresh, fresh.config
+        self._begin(fresh)
         await old.close()
         for name in old.cycles.keys() - fresh.cycles.keys():
             self._metrics.forget(name)
@@ -165,6 +222,24 @@ class Watchdog:
         if fresh.gpus is None:
             self._metrics.forget_gpus()
             self._board.forget_gpus()
+
+    def _begin(self, watching: Watching) -> None:
+        watching.notifier.hold(_JOURNAL, alerting.journal_conditions(self._journal.trouble))
+        watching.every(self._check_journal, _CHECK_JOURNAL_S, datetime.now(UTC) + timedelta(seconds=_CHECK_JOURNAL_S))
+        watching.every(self._compact_journal, _COMPACT_S, datetime.now(UTC) + timedelta(seconds=_COMPACT_S))
+        self._know_states(watching)
+        watching.go()
+
+    def _journal_changed(self, trouble: str | None) -> None:
+        if self._watching is not None:
+            self._watching.notifier.hold(_JOURNAL, alerting.journal_conditions(trouble))
+
+    async def _check_journal(self) -> None:
+        await self._journal.check()
+
+    async def _compact_journal(self) -> None:
+        with contextlib.suppress(OSError):  # it is tried again, and what hinders it is an entry's trouble, too
+            await self._journal.compact()
 
     def _know_states(self, watching: Watching) -> None:
         for name, cycle in watching.cycles.items():
@@ -178,11 +253,14 @@ class Watchdog:
                 observer(event)
             except Exception:  # noqa: BLE001 - it is counted, and the others are told
                 self._metrics.observer_failed()
+        if isinstance(event, Decision):
+            self._news.set()
+            self._news = asyncio.Event()
 
 
 def _lasting(settings: Config) -> tuple[object, ...]:
     """What the process was started with, and can't change."""
-    return settings.api.listen, settings.state, settings.traces
+    return settings.api.listen, settings.api.tls, settings.state, settings.traces
 
 
 async def run(path: Path, announce: Callable[[str], None]) -> None:
@@ -198,17 +276,17 @@ async def run(path: Path, announce: Callable[[str], None]) -> None:
     settings = config.read(path)
     async with AsyncExitStack() as stack:
         stack.enter_context(_only_one(settings.state))
-        try:
-            journal = await SqliteJournal.open(settings.state / "journal.sqlite")
-        except OSError as error:
-            raise StartError(str(error)) from error
+        journal = SteadyJournal(settings.state / FILE_NAME, settings.journal)
         stack.push_async_callback(journal.close)
         watchdog = Watchdog(path, settings, journal)
         stop = _on_signals(watchdog)
         try:
-            runner, url = await serve(create(watchdog), settings.api.listen)
+            tls = None if settings.api.tls is None else server_context(settings.api.tls, _complain)
+            runner, url = await serve(create(watchdog), settings.api.listen, tls=tls)
         except OSError as error:
             raise StartError(f"api.listen: {error.strerror}") from error
+        except ValueError as error:
+            raise StartError(f"api.tls: {error}") from error
         stack.push_async_callback(runner.cleanup)
         try:
             timekeeper = await stack.enter_async_context(listen_for_traces(settings.traces, watchdog.count_spans))
@@ -217,13 +295,18 @@ async def run(path: Path, announce: Callable[[str], None]) -> None:
         announce(url)
         stack.push_async_callback(watchdog.stop)
         try:
-            await journal.append(Entry(at=time.time(), kind=EntryKind.STARTED, model="", data={"version": __version__}))
+            await _record(journal, EntryKind.STARTED, {"version": __version__})
             await watchdog.start(timekeeper)
-        except (AssemblyError, OSError) as error:
+        except AssemblyError as error:
             raise StartError(str(error)) from error
         await stop.wait()
-        with contextlib.suppress(OSError):
-            await journal.append(Entry(at=time.time(), kind=EntryKind.STOPPED, model="", data={}))
+        await _record(journal, EntryKind.STOPPED, {})
+
+
+async def _record(journal: Journal, kind: EntryKind, data: Mapping[str, str]) -> None:
+    """An entry that is missed, but not needed: a journal that can't record is an alert of its own."""
+    with contextlib.suppress(OSError):
+        await journal.append(Entry(at=time.time(), kind=kind, model="", data=data))
 
 
 @contextmanager
@@ -259,10 +342,12 @@ def _on_signals(watchdog: Watchdog) -> asyncio.Event:
     return stop
 
 
+def _complain(error: str) -> None:
+    log_event(CycleFailed(model="", at=time.time(), error=error))
+
+
 async def _reload_and_say(watchdog: Watchdog) -> None:
     try:
         await watchdog.reload()
     except ReloadError as error:
-        log_event(
-            CycleFailed(model="", at=time.time(), error=f"reload refused, the old configuration goes on:\n{error}")
-        )
+        _complain(f"reload refused, the old configuration goes on:\n{error}")

@@ -20,7 +20,7 @@ from watchdog.assembly import (
     refuse_other_engine,
     surround,
 )
-from watchdog.config import Config, ModelSettings
+from watchdog.config import ApiSettings, Config, ModelSettings
 from watchdog.gpu import open_gpus
 from watchdog.model.baseline import Baseline
 from watchdog.model.canary import Canary
@@ -31,7 +31,8 @@ from watchdog.model.probe import Timing
 from watchdog.model.tensor import dtype_name
 from watchdog.model.verdict import Verdict
 from watchdog.prober import Prober
-from watchdog.settings import Secret
+from watchdog.server_tls import server_context
+from watchdog.settings import Secret, Settings
 from watchdog.timekeeper import Timekeeper
 from watchdog.traces import TracesSettings
 from watchdog.tracing import FIRST_SOUND, may_crash
@@ -54,8 +55,7 @@ async def check(config: Config) -> list[Item]:
     items: list[Item] = []
     async with AsyncExitStack() as stack:
         endpoints = open_endpoints(config, stack)
-        if config.api.token is not None:
-            items.append(_secrets("api.token", [config.api.token]))
+        items += _api(config.api)
         for channel in config.channels:
             secrets = [*channel.secret_headers.values(), *channel.secrets_of_kind]
             items.append(_secrets(f"channel {channel.name}", secrets))
@@ -69,6 +69,18 @@ async def check(config: Config) -> list[Item]:
         around = surround(endpoints, timekeeper)
         for model in config.models:
             items += await _model(config, model, around, gpus)
+    return items
+
+
+def _api(settings: ApiSettings) -> list[Item]:
+    tokens = {"api.token": settings.token, "api.hook_token": settings.hook_token}
+    items = [_secrets(what, [token]) for what, token in tokens.items() if token is not None]
+    if settings.tls is not None:
+        try:
+            server_context(settings.tls, lambda _: None)
+            items.append(Item(ok=True, what="api.tls", detail=f"can be used: {settings.tls.cert}"))
+        except ValueError as error:
+            items.append(Item(ok=False, what="api.tls", detail=str(error)))
     return items
 
 
@@ -91,6 +103,17 @@ def _gpus(reading: GpuReading) -> Item:
     ]
     ok = all(gpu.state is GpuState.UP for gpu in reading.gpus)
     return Item(ok=ok, what="gpu", detail=f"by {reading.source}: {', '.join(told) or 'none'}")
+
+
+_SILENT_ROUTERS = frozenset({"dry-run", "pull"})
+"""Kinds that can't tell a route by their nature."""
+
+
+def _secrets_in(settings: Settings) -> list[Secret]:
+    """All that one component's settings name."""
+    values = [value for _, value in settings]
+    values += [one for value in values if isinstance(value, Mapping) for one in value.values()]
+    return [value for value in values if isinstance(value, Secret)]
 
 
 def _secrets(what: str, secrets: Sequence[Secret]) -> Item:
@@ -117,8 +140,11 @@ async def _model(config: Config, model: ModelSettings, around: Surroundings, gpu
         for problem in one.unreadable
     ]
     route = await ask_router(model)
-    if route is not None:
-        items.append(Item(ok=route.role is not None, what=f"{name} router", detail=route.detail))
+    if route is not None and model.router is not None:
+        secrets = _secrets_in(model.router)
+        items += [_secrets(f"{name} router", secrets)] * bool(secrets)
+        ok = route.role is not None or model.router.kind in _SILENT_ROUTERS
+        items.append(Item(ok=ok, what=f"{name} router", detail=route.detail))
     try:
         inputs = await asyncio.to_thread(load_inputs, model)
     except AssemblyError as error:

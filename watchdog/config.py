@@ -17,17 +17,20 @@ from pydantic_core.core_schema import WithDefaultSchema
 from watchdog.assess import AssessSettings
 from watchdog.canary_drift import CanaryDriftSettings
 from watchdog.channels import ChannelSettings
-from watchdog.cycle import ProbeSettings
 from watchdog.drift.promise import parse
 from watchdog.endpoints import EndpointSettings
 from watchdog.gpu import GpuSettings
+from watchdog.journal.retention import JournalSettings
 from watchdog.live.settings import LiveSettings, ShadowSettings, chosen, promise_of_each
 from watchdog.model.engine import Address, Engine, Role
 from watchdog.model.score import Promise
-from watchdog.policy.decide import Allowed, PolicySettings
+from watchdog.panel import ProbeSettings
+from watchdog.policy.settings import Allowed, PolicySettings
 from watchdog.readings import names_of
-from watchdog.routers import RouterSettings
+from watchdog.routers import RouterSettings, means_of
+from watchdog.server_tls import ServerTls
 from watchdog.settings import BareNumber, FieldError, Listen, LocalPath, Secret, Settings, complaint, place, spell
+from watchdog.sharing import SharingSettings
 from watchdog.traces import TracesSettings
 
 _MAX_BYTES = 4 * 2**20
@@ -110,6 +113,8 @@ class ModelSettings(AssessSettings):
     policy: PolicySettings = PolicySettings()
     drift: DriftSettings = DriftSettings()
     router: RouterSettings | None = None
+    shared: bool = False
+    """Whether other watchdogs watch, and may move, the same route; `sharing` says which of them does."""
     device_output: str = ""
     """An output in which the model tells its own device time in seconds, as one that times its CUDA
     events can; it is asked for with each probe, and is no answer."""
@@ -151,6 +156,20 @@ class ModelSettings(AssessSettings):
             except ValueError as error:
                 raise FieldError(["drift", kind], str(error)) from error
 
+    def _refuse_route(self, router: RouterSettings) -> None:
+        try:
+            router.refuse({role: self.engine(role).address for role in Role})
+        except ValueError as error:
+            raise FieldError(["router"], str(error)) from error
+        means = means_of(router)
+        if self.policy.steps != (100,) and not means.weighted:
+            raise FieldError(["policy", "steps"], f"a {router.kind} router moves all traffic or none: remove them")
+        if self.policy.recovery is not None and not means.keeps_both:
+            problem = (
+                f"a {router.kind} router unloads the fast engine, which then can't be proven beside: promote by hand"
+            )
+            raise FieldError(["policy", "recovery"], problem)
+
     @model_validator(mode="after")
     def _coherent(self) -> Self:
         try:
@@ -173,10 +192,7 @@ class ModelSettings(AssessSettings):
         if self.policy.action is Allowed.ROLLBACK and self.router is None:
             raise FieldError(["policy", "action"], "is rollback, but there is no router to do it with")
         if self.router is not None:
-            try:
-                self.router.refuse({role: self.engine(role).address for role in Role})
-            except ValueError as error:
-                raise FieldError(["router"], str(error)) from error
+            self._refuse_route(self.router)
         _refuse_repeated("outputs", [output.name for output in self.outputs])
         return self
 
@@ -186,8 +202,12 @@ class ApiSettings(Settings):
 
     listen: Listen = "127.0.0.1:9469"
     """Host and port; port 0 takes any free one."""
+    tls: ServerTls | None = None
+    """Plain HTTP without it."""
     token: Secret | None = None
-    """Without one, nobody can command the watchdog over HTTP."""
+    """Without one, nobody can command the watchdog over HTTP. While it is rotated, a line for each that is valid."""
+    hook_token: Secret | None = None
+    """A second one, which only controllers' hooks take: Flagger keeps its token where many can read it."""
 
 
 class Config(Settings):
@@ -199,6 +219,10 @@ class Config(Settings):
     endpoints: tuple[EndpointSettings, ...] = Field(min_length=1)
     models: tuple[ModelSettings, ...] = Field(min_length=1)
     channels: tuple[ChannelSettings, ...] = ()
+    journal: JournalSettings = JournalSettings()
+    """How long what was recorded is kept."""
+    sharing: SharingSettings | None = None
+    """Who decides about models whose route several watchdogs share."""
     traces: TracesSettings | None = None
     """Where servers send the traces of canaries' requests; without it device times are not each probe's own."""
     gpu: GpuSettings | None = GpuSettings()
@@ -210,6 +234,8 @@ class Config(Settings):
             _refuse_repeated(kind, [item.name for item in named])
         known = {endpoint.name for endpoint in self.endpoints}
         for i, model in enumerate(self.models):
+            if model.shared and self.sharing is None:
+                raise FieldError(["models", i, "shared"], "is true, but `sharing` does not say who decides")
             for at, name in model.endpoints():
                 if name and name not in known:
                     problem = f"there is no endpoint {name!r}; known are {', '.join(sorted(known))}"
@@ -368,7 +394,7 @@ class _InOurUnits(GenerateJsonSchema):
     def default_schema(self, schema: WithDefaultSchema) -> dict[str, Any]:
         made = super().default_schema(schema)
         if made.get("type") == "string" and isinstance(made.get("default"), float):
-            made["default"] = f"{made['default']:g}s"
+            made["default"] = f"{made['default']:.15g}s"
         return made
 
 

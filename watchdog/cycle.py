@@ -1,20 +1,19 @@
 """One model's watch: probe, judge, decide, act, prove. Knows ports, never adapters."""
 
 import asyncio
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from pydantic import Field
-
 from watchdog import measures
 from watchdog.canary_drift import CanaryDrift, with_findings
+from watchdog.model.authority import NotLeadingError
 from watchdog.model.canary import Canary
-from watchdog.model.diagnosis import Conclusion
+from watchdog.model.diagnosis import OF_THE_ENGINE, Conclusion
 from watchdog.model.engine import Role
 from watchdog.model.event import (
+    Beside,
     Command,
     Commanded,
     CycleFailed,
@@ -25,37 +24,31 @@ from watchdog.model.event import (
     Scored,
     Source,
     Suspected,
-    Switched,
+    Ticked,
 )
 from watchdog.model.journal import Entry, EntryKind
-from watchdog.model.route import Applied
 from watchdog.model.verdict import Assessment, Finding, Reason, Verdict
-from watchdog.policy.decide import Decision, Input, PolicySettings, step
-from watchdog.policy.diagnose import ConfirmSettings, Lane, diagnose
+from watchdog.panel import ANSWERED, Panel, ProbeSettings, names, why
+from watchdog.policy.decide import Decision, Input, step
+from watchdog.policy.diagnose import Lane, diagnose
 from watchdog.policy.memory import PolicyState
-from watchdog.policy.states import Action
-from watchdog.ports import Clock, Journal, Observer, Router
+from watchdog.policy.settings import Allowed, PolicySettings
+from watchdog.policy.states import Action, State, Trigger
+from watchdog.ports import Authority, Clock, Journal, Observer, Router
 from watchdog.prober import Prober
-from watchdog.settings import Duration, Settings
+from watchdog.switching import Switcher, fault_of, recall
 
-_PROOF_PAUSE_S = 0.02
 _SUSPECT_AGAIN_S = 300.0
 """What a detector goes on seeing is looked into this often at most; the canaries go on all the while."""
-_GOLDEN_SECTION = 0.618
-
-
-class ProbeSettings(Settings):
-    """The cadence of a model's probes."""
-
-    every: Duration = 10.0
-    """From the start of one probe of the public name to the start of the next."""
-    deadline: Duration = 2.0
-    """How long an answer may take before the engine counts as hung."""
-    confirm: ConfirmSettings = ConfirmSettings()
-    proof_canaries: int = Field(default=2, ge=1, le=64)
-    """Canaries that must come back right through the public name to prove a switch."""
-    proof_within: Duration = 5.0
-    """How long a switch may take to show at the public name."""
+_AWAIT_ROUTE_S = 300.0
+_AWAIT_ROUTE_PAUSE_S = 0.05
+"""How often a router that has stopped to tell is asked: a restarted server serves whom it likes until then."""
+_TIMED = frozenset({State.SERVING_SAFE, State.RECOVERING, State.RETURNING, State.PROBATION})
+"""States that time alone can end."""
+_UNINFORMED = PolicySettings(action=Allowed.ALERT)
+"""While the journal can't be read: who should serve is not known, nor whether a person holds the route."""
+_OF_THE_ROUTE = frozenset({Conclusion.ROUTE_MOVED, Trigger.SWITCH_FAILED, Trigger.PROMOTION_FAILED})
+"""Troubles that only the router itself can show to be over."""
 
 
 class Cycle:
@@ -72,17 +65,20 @@ class Cycle:
         clock: Clock,
         probe: ProbeSettings,
         policy: PolicySettings,
-        state: PolicyState,
+        state: PolicyState | None,
+        authority: Authority | None = None,
         drift: CanaryDrift | None = None,
         drift_burst: int = 6,
         circumstances: Callable[[Role, bool], str] = lambda _role, _device_slow: "",
     ) -> None:
         self.model = prober.target.model
-        self.state = state
+        self.state = state or PolicyState(since=clock())
+        """What the policy remembers; the first state of all while the journal can't be read."""
+        self._recalled = state is not None
+        self._settled = False
+        """Whether what a crash may have left open has been looked into."""
         self._prober = prober
-        self._canaries = mixed(canaries)
-        self._lightest = sorted(self._canaries, key=lambda c: sum(array.nbytes for array in c.inputs.values()))
-        self._rotation: Iterator[int] = itertools.cycle(range(len(self._canaries)))
+        self._panel = Panel(prober, canaries, probe, drift=drift, drift_burst=drift_burst)
         self._router = router
         self._journal = journal
         self._observe = observe
@@ -90,10 +86,23 @@ class Cycle:
         self._probe = probe
         self._policy = policy
         self._drift = drift
-        self._drift_burst = drift_burst
         self._suspected_at: dict[tuple[Source, str], float] = {}
         self._suspicions: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly
         self._circumstances = circumstances
+        self._authority = authority
+        self._switcher = Switcher(
+            self.model,
+            router=router,
+            journal=journal,
+            authority=authority,
+            prove=self._prove_public,
+            observe=observe,
+            clock=clock,
+        )
+        self.healthy_at: float | None = None
+        """When a canary last came back right through the public name."""
+        self._shown = False
+        self._route_known = False
         self._recent: dict[str, Assessment] = {}
         self._one_at_a_time = asyncio.Lock()
         self._closed = False
@@ -110,21 +119,64 @@ class Cycle:
             if self._closed:
                 return
             try:
+                await self._settle_the_past()
                 await self._settle(await self._probe_public())
+                await self._hear_others()
+                if self.state.state in _TIMED and await self._decides():
+                    await self._settle(Ticked(model=self.model, at=self._clock()))
             except Exception as error:  # noqa: BLE001 - a bug must neither end the watch nor be silent
                 self._fail(error)
 
     async def look_at_route(self) -> None:
-        """Ask the router what is true, for servers whose answers don't name a version."""
+        """Ask the router what is true, for servers whose answers don't name a version.
+
+        While one that used to tell does not, such as a server that starts again, it is asked without
+        a pause: the first thing that it may do is to forget the route.
+        """
+        if self._router is None:
+            return
+        if not await self._look(self._router) and self._route_known:
+            await self._await_answer(self._router)
+            self._route_known = await self._look(self._router)
+
+    async def _look(self, router: Router) -> bool:
+        """Whether the router could tell what is true."""
         async with self._one_at_a_time:
-            if self._router is None or self._closed:
-                return
+            if self._closed:
+                return False
             try:
-                seen = RouteSeen(model=self.model, at=self._clock(), observed=await self._router.observe())
+                observed = await router.observe()
+                as_it_should = observed.fast_percent == self.state.share if observed.known else not self._route_known
+                self._shown = self._shown and as_it_should
+                self._route_known = self._route_known or observed.known
+                seen = RouteSeen(model=self.model, at=self._clock(), observed=observed)
                 self._observe(seen)
+                await self._settle_the_past()
                 await self._settle(seen)
             except Exception as error:  # noqa: BLE001 - as in `tick`
                 self._fail(error)
+                return True  # nothing to wait for
+            return observed.known
+
+    async def _await_answer(self, router: Router) -> None:
+        give_up_at = self._clock() + _AWAIT_ROUTE_S
+        while not (self._closed or (await router.observe()).known or self._clock() > give_up_at):  # noqa: ASYNC110
+            await asyncio.sleep(_AWAIT_ROUTE_PAUSE_S)  # another process can't set an event
+
+    @property
+    def look_every_s(self) -> float:
+        """How often the router may be asked."""
+        return self._router.look_every_s if self._router is not None else math.inf
+
+    @property
+    def shown(self) -> bool:
+        """Whether the public name was answered rightly when it was asked last, and nothing is known to have changed."""
+        return self._shown and self.state.target is None
+
+    def take_over(self, old: "Cycle") -> None:
+        """Go on where the cycle of an earlier configuration stopped."""
+        self.state, self.healthy_at = old.state, old.healthy_at
+        self._recalled, self._settled, self._shown = old._recalled, old._settled, old._shown  # noqa: SLF001 - of the same class
 
     async def suspect(self, event: Suspected) -> None:
         """Ask canaries about what a detector saw over many answers."""
@@ -148,22 +200,29 @@ class Cycle:
     def _is_worth_a_burst(self, event: Suspected) -> bool:
         """What lasts is seen again and again; and while the safe engine serves, the other harms nobody."""
         recent = abs(event.at - self._suspected_at.get(_kind(event), -math.inf)) < _SUSPECT_AGAIN_S
-        return not recent and (event.source is not Source.SHADOW or self.state.desired is Role.FAST)
+        return not recent and (event.source is not Source.SHADOW or self.state.on_trial is Role.FAST)
 
     async def command(self, command: Command, actor: str, why: str) -> Sequence[Decision]:
         """What a person or a controller wants; all decisions that came of it.
 
         Raises:
             OSError: the journal could not record it, so nothing was done.
+            NotLeadingError: the route is shared, and another watchdog decides about it.
         """
         async with self._one_at_a_time:
             if self._closed:
                 raise OSError("the watchdog is stopping")
+            await self._recall()
+            if self._authority is not None and command in (Command.ROLLBACK, Command.PROMOTE):
+                permission = await self._authority.ask(self.model, fault_of(self.state))
+                if not permission.leads:
+                    raise NotLeadingError(permission.detail)
             commanded = Commanded(model=self.model, at=self._clock(), command=command, actor=actor, why=why)
             data = {"command": command, "actor": actor, "why": why}
             await self._journal.append(Entry(at=commanded.at, kind=EntryKind.COMMAND, model=self.model, data=data))
             self._observe(commanded)
             try:
+                await self._settle_the_past()
                 return await self._settle(commanded)
             except Exception as error:
                 self._fail(error)
@@ -171,18 +230,18 @@ class Cycle:
 
     async def _settle(self, event: Input | None) -> Sequence[Decision]:
         """Step the policy and carry out its actions until it has nothing more to do."""
-        cause, decisions = event, []
+        decisions = []
         while event is not None:
-            decision = step(self.state, event, self._policy)
+            decision = step(self.state, event, self._policy if self._recalled else _UNINFORMED)
             changed, self.state = decision.after != self.state, decision.after
-            if changed or decision.changed:
+            if self._recalled and (changed or decision.changed):  # nothing is written over what can't be read
                 await self._record(decision)
             self._observe(decision)
             decisions.append(decision)
-            event = await self._act(decision.action, cause)
+            event = await self._act(decision.action, event)
         return decisions
 
-    async def _act(self, action: Action, cause: Input | None) -> Input | None:
+    async def _act(self, action: Action, cause: Input) -> Input | None:
         match action:
             case Action.NONE:
                 return None
@@ -190,14 +249,63 @@ class Cycle:
                 return await self._diagnose(cause)
             case Action.PROVE_SAFE:
                 return await self._prove_safe()
+            case Action.PROVE_FAST:
+                return await self._prove_fast()
+            case Action.PROBE_FAST:
+                assessment = await self._prober.probe(self._panel.next(), Role.FAST, public=False)
+                return Beside(model=self.model, at=self._clock(), assessment=assessment)
             case Action.SWITCH_TO_SAFE | Action.SWITCH_TO_FAST | Action.REASSERT:
-                return await self._switch(self.state.target or self.state.desired)
+                switched = await self._switcher.switch(self.state)
+                self._recent.clear()
+                return switched
             case _:
                 assert_never(action)
 
+    async def _recall(self) -> None:
+        """The state that the journal knows, if it could not be read at the start. Raises as `recall`."""
+        if not self._recalled:
+            self.state = await recall(self._journal, self.model, self._clock())
+            self._recalled = True
+
+    async def _settle_the_past(self) -> None:
+        """Once after a start: what a crash left between intent, switch, outcome and decision."""
+        if self._settled:
+            return
+        try:
+            await self._recall()
+            self.state, switched = await self._switcher.settle(self.state)
+        except OSError as error:  # alerts go on meanwhile; nothing can be switched without a journal
+            self._observe(CycleFailed(model=self.model, at=self._clock(), error=f"journal: {error}"))
+            return
+        self._settled = True
+        await self._settle(switched)
+
+    async def _hear_others(self) -> None:
+        """Where this watchdog leads and enough others see a fault, look: they may ask another server."""
+        if self._authority is None or self.state.share == 0 or self.state.state is not self.state.home:
+            return
+        why_look = await self._authority.called(self.model)
+        if why_look is None:
+            return
+        finding = Finding(reason=Reason.PEERS, verdict=Verdict.FAILED, score=1.0, limit=1.0, detail=why_look)
+        suspected = Suspected(
+            model=self.model, at=self._clock(), source=Source.PEERS, reading="quorum", finding=finding
+        )
+        if self._is_worth_a_burst(suspected):
+            self._suspected_at[_kind(suspected)] = suspected.at
+            self._observe(suspected)
+            await self._settle(suspected)
+
+    async def _decides(self) -> bool:
+        """Whether it is this watchdog that brings the fast engine back, where the route is shared."""
+        return self._authority is None or (await self._authority.ask(self.model, fault_of(self.state))).leads
+
     async def _probe_public(self) -> Probed:
-        canary = self._canaries[next(self._rotation)]
-        assessment = await self._prober.probe(canary, self.state.desired, public=True)
+        canary, state = self._panel.next(), self.state
+        assessment = await self._prober.probe(canary, state.desired, public=True, either=0 < state.share < 100)
+        self._shown = assessment.verdict in ANSWERED
+        if assessment.verdict is Verdict.HEALTHY:
+            self.healthy_at = self._clock()
         self._recent[canary.id] = assessment
         found = self._prober.judge.collapse(self._recent.values())
         if found:
@@ -205,27 +313,24 @@ class Cycle:
         if self._drift is not None:
             assessment, score = self._drift.take(assessment)
             if score is not None:
-                role = str(self.state.desired)
+                role = str(assessment.result.expected)
                 self._observe(
                     Scored(model=self.model, at=self._clock(), source=Source.CANARY, reading=role, score=score)
                 )
         return Probed(model=self.model, at=self._clock(), assessment=assessment)
 
-    async def _diagnose(self, cause: Input | None) -> Diagnosed:
+    async def _diagnose(self, cause: Input) -> Diagnosed:
         """The same canaries to both engines: at once, but one by one where speed is in question."""
-        first = cause.assessment if isinstance(cause, Probed) else None
+        first = cause.assessment if isinstance(cause, Probed | Beside | Proved) else None
         suspected = cause if isinstance(cause, Suspected) else None
-        canaries = self._burst(first, thorough=suspected is not None)
-        serving = self.state.desired
-        moved = isinstance(cause, RouteSeen) or (first is not None and _names(first, Reason.WRONG_VERSION))
+        bad = first is not None and first.verdict is not Verdict.HEALTHY
+        serving = first.result.expected if first is not None and bad else self.state.on_trial
+        moved = isinstance(cause, RouteSeen) or (first is not None and names(first, Reason.WRONG_VERSION))
         trouble = self.state.trouble
         reasons = (first and first.reason, trouble and trouble.reason, suspected and suspected.finding.reason)
-        if Reason.LATENCY in reasons:
-            lanes = [await self._lane(role, canaries, one_by_one=True) for role in (serving, serving.other)]
-            lanes = [replace(lane, slower=await self._slower(lane)) for lane in lanes]
-        else:
-            lanes = await asyncio.gather(*(self._lane(role, canaries) for role in (serving, serving.other)))
         slow = Reason.LATENCY in reasons
+        canaries = self._panel.burst(first, thorough=suspected is not None)
+        lanes = await self._panel.lanes(serving, canaries, timed=slow)
         device_slow = lanes[0].slower is not None and lanes[0].slower.measure == measures.DEVICE
         diagnosis = diagnose(
             serving=serving,
@@ -240,96 +345,54 @@ class Cycle:
             circumstances=self._circumstances(serving, device_slow) if slow else "",
         )
         self._recent.clear()
-        diagnosed = Diagnosed(model=self.model, at=self._clock(), diagnosis=diagnosis)
+        diagnosed = Diagnosed(
+            model=self.model,
+            at=self._clock(),
+            diagnosis=diagnosis,
+            began_wrong=first is not None and _is_wrong(first),
+        )
+        if self._authority is not None:
+            fault = diagnosis.conclusion if diagnosis.conclusion in OF_THE_ENGINE else None
+            permission = await self._authority.ask(self.model, fault)
+            follows = self._router is not None and not permission.leads
+            observed = await self._router.observe() if self._router is not None and follows else None
+            diagnosed = replace(diagnosed, permission=permission, observed=observed)
         self._observe(diagnosed)
         return diagnosed
 
     async def _still_moved(self) -> bool:
-        """Whether a route that was found moved still is, by the router: not every answer names its version."""
+        """Whether a trouble of the route lasts, by the router's own account: not every answer names its version."""
         trouble = self.state.trouble
-        if self._router is None or trouble is None or trouble.conclusion != Conclusion.ROUTE_MOVED:
+        if self._router is None or trouble is None or trouble.conclusion not in _OF_THE_ROUTE:
             return False
         observed = await self._router.observe()
-        return observed.known and observed.role is not self.state.desired
-
-    async def _lane(self, role: Role, canaries: Sequence[Canary], *, one_by_one: bool = False) -> Lane:
-        if one_by_one:
-            answers = [await self._prober.probe(canary, role, public=False) for canary in canaries]
-        else:
-            answers = await asyncio.gather(*(self._prober.probe(canary, role, public=False) for canary in canaries))
-        over_set = self._prober.judge.collapse(answers)
-        if self._drift is not None:
-            over_set += self._drift.over(role, answers)
-        return Lane(assessments=answers, over_set=over_set, at_once=not one_by_one)
-
-    async def _slower(self, lane: Lane) -> Finding | None:
-        """Whether these probes took longer than at the baseline, and which part of them did."""
-        results = await self._prober.timekeeper.settled(a.result for a in lane.assessments)
-        return self._prober.judge.slower(results)
-
-    def _burst(self, first: Assessment | None, *, thorough: bool = False) -> Sequence[Canary]:
-        """The canary that failed, and the next ones of the rotation: of the suspected group, if there is one."""
-        failed = [c for c in self._canaries if first is not None and c.id == first.result.canary]
-        others = [self._canaries[next(self._rotation)] for _ in self._canaries]
-        wanted = self._probe.confirm.canaries
-        if thorough or (first is not None and _names(first, Reason.DRIFT)):
-            wanted = max(wanted, self._drift_burst)
-            suspects = self._drift.suspects if self._drift is not None and first is not None else ()
-            others.sort(key=lambda c: c.id not in suspects)
-        return [*failed, *(c for c in others if c not in failed)][:wanted]
+        return observed.known and observed.fast_percent != self.state.share
 
     async def _prove_safe(self) -> Proved:
-        lane = await self._lane(Role.SAFE, self._burst(None))
-        detail = "the safe engine is proven" if lane.right else _why(lane.assessments)
-        proved = Proved(model=self.model, at=self._clock(), role=Role.SAFE, ok=lane.right, detail=detail)
+        return self._proved(Role.SAFE, await self._panel.lane(Role.SAFE, self._panel.burst(None)))
+
+    async def _prove_fast(self) -> Proved:
+        """Every canary, unless the router can't keep an engine that serves nobody."""
+        if self._router is not None and not self._router.keeps_both:
+            detail = "the fast engine can't be asked before it serves: it is proven at once after"
+            return Proved(model=self.model, at=self._clock(), role=Role.FAST, ok=True, detail=detail)
+        return self._proved(Role.FAST, await self._panel.lane(Role.FAST, self._panel.canaries, one_by_one=True))
+
+    def _proved(self, role: Role, lane: Lane) -> Proved:
+        proved = Proved(
+            model=self.model,
+            at=self._clock(),
+            role=role,
+            ok=lane.right,
+            detail=f"the {role} engine is proven" if lane.right else why(lane.assessments),
+            assessment=next((a for a in lane.assessments if a.verdict is not Verdict.HEALTHY), None),
+        )
         self._observe(proved)
         return proved
 
-    async def _switch(self, to: Role) -> Switched:
-        """Intent, action, proof, outcome: in this order, and nothing without its intent on disk."""
-        if self._router is None:
-            return self._switched(to, Applied(ok=False, detail="no router is configured for this model", retry=False))
-        intent = {"to": to, "from": self.state.desired}
-        try:
-            await self._journal.append(Entry(at=self._clock(), kind=EntryKind.INTENT, model=self.model, data=intent))
-        except OSError as error:
-            return self._switched(to, Applied(ok=False, detail=f"not tried, as the journal can't record it: {error}"))
-        applied = await self._router.apply(to)
-        applied_at = self._clock()
-        proven, detail = await self._prove_public(to) if applied.ok else (False, applied.detail)
-        switched = self._switched(to, applied, applied_at=applied_at, proven=proven, detail=detail)
-        outcome = {"to": to, "applied": applied.ok, "proven": proven, "detail": detail, "took_s": applied.took_s}
-        await self._append(Entry(at=switched.at, kind=EntryKind.OUTCOME, model=self.model, data=outcome))
-        return switched
-
-    def _switched(
-        self, to: Role, applied: Applied, *, applied_at: float | None = None, proven: bool = False, detail: str = ""
-    ) -> Switched:
-        self._recent.clear()
-        now = self._clock()
-        switched = Switched(
-            model=self.model,
-            at=now,
-            to=to,
-            applied=applied,
-            applied_at=now if applied_at is None else applied_at,
-            proven=proven,
-            detail=detail or applied.detail,
-        )
-        self._observe(switched)
-        return switched
-
-    async def _prove_public(self, to: Role) -> tuple[bool, str]:
-        """Whether the public name answers rightly with `to`, and who says so."""
-        give_up_at = self._clock() + self._probe.proof_within
-        canaries = self._lightest[: self._probe.proof_canaries]
-        while True:
-            answers = await asyncio.gather(*(self._prober.probe(c, to, public=True) for c in canaries))
-            if all(a.verdict in (Verdict.HEALTHY, Verdict.SUSPECT) for a in answers):
-                return True, f"the public name is answered rightly by {answers[0].result.answered_by}"
-            if self._clock() >= give_up_at:
-                return False, f"the public name does not show the {to} engine: {_why(answers)}"
-            await asyncio.sleep(_PROOF_PAUSE_S)
+    async def _prove_public(self, to: Role, percent: int) -> tuple[bool, str]:
+        self._shown, detail = await self._panel.shows(to, percent)
+        return self._shown, detail
 
     async def _record(self, decision: Decision) -> None:
         data = {
@@ -351,19 +414,8 @@ class Cycle:
 
     def _fail(self, error: Exception) -> None:
         self.state = self.state.resumed(self._clock())
+        self._settled = False  # the error may have come between a switch and its outcome
         self._observe(CycleFailed(model=self.model, at=self._clock(), error=f"{type(error).__name__}: {error}"))
-
-
-def mixed(canaries: Sequence[Canary]) -> tuple[Canary, ...]:
-    """All of them, those that follow one another as different as a fixed order can make them.
-
-    A set lists one image's shapes together, and similar images beside one another. Steps of about
-    the golden section of the set's size, coprime to it, visit each once and keep likes apart.
-    """
-    count = len(canaries)
-    near = round(count * _GOLDEN_SECTION)
-    step = next((s for s in range(max(near, 1), count) if math.gcd(s, count) == 1), 1)
-    return tuple(canaries[i * step % count] for i in range(count))
 
 
 def _kind(event: Suspected) -> tuple[Source, str]:
@@ -371,9 +423,6 @@ def _kind(event: Suspected) -> tuple[Source, str]:
     return event.source, event.reading if event.source is Source.OBJECTIVE else ""
 
 
-def _names(assessment: Assessment, reason: Reason) -> bool:
-    return any(f.reason is reason for f in assessment.findings)
-
-
-def _why(assessments: Sequence[Assessment]) -> str:
-    return next((str(a.worst) for a in assessments if a.worst is not None), "no canary came back")
+def _is_wrong(assessment: Assessment) -> bool:
+    """A wrong answer of the engine that should have given it."""
+    return assessment.verdict is Verdict.FAILED and not names(assessment, Reason.WRONG_VERSION)

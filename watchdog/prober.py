@@ -14,7 +14,7 @@ from watchdog.model.event import Probed, Timed
 from watchdog.model.fault import Fault
 from watchdog.model.load import Statistics
 from watchdog.model.probe import Attribution, InferRequest, ProbeResult, Reply, Timing
-from watchdog.model.verdict import Assessment
+from watchdog.model.verdict import Assessment, Reason
 from watchdog.ports import Clock, Endpoint, Observer
 from watchdog.timekeeper import WAIT_S, Timekeeper
 
@@ -88,8 +88,15 @@ class Prober:
         """
         await asyncio.gather(*map(self._counters, self.target.engines.values()))
 
-    async def probe(self, canary: Canary, role: Role, *, public: bool) -> Assessment:
-        """One canary, to the pinned engine or to the public name that `role` should be serving."""
+    async def probe(self, canary: Canary, role: Role, *, public: bool, either: bool = False) -> Assessment:
+        """One canary, to the pinned engine or to the public name that `role` should be serving.
+
+        Args:
+            canary: what is sent.
+            role: who should answer.
+            public: whether it takes the way of ordinary traffic.
+            either: whether that is divided, so that the other engine may answer as well; it is then judged as such.
+        """
         engine = self.target.engines[role]
         address = self.target.public if public else engine.address
         seed, traced = self._seeds.getrandbits(63), self._traces(address)
@@ -128,6 +135,9 @@ class Prober:
                 cached=None if before is None else _cached(before, await self._counters(engine)),
             )
         assessment = self.judge.assess(result)
+        if either and any(finding.reason is Reason.WRONG_VERSION for finding in assessment.findings):
+            result = replace(result, expected=role.other)
+            assessment = self.judge.assess(result)
         self.observe(Probed(model=self.target.model, at=self.clock(), assessment=assessment))
         if result.fault is None:
             self.timekeeper.answered(result, self._timed)

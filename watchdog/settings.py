@@ -65,7 +65,7 @@ Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
     Field(gt=0, allow_inf_nan=False),
-    PlainSerializer(lambda seconds: f"{seconds:g}s", return_type=str, when_used="json"),
+    PlainSerializer(lambda seconds: f"{seconds:.15g}s", return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*(us|ms|s|m|h|d)$"}),
 ]
 """A span of time in seconds, written with its unit in the configuration file."""

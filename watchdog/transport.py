@@ -197,12 +197,19 @@ class Server(Remote):
         return f"{'https' if self.secure else 'http'}://{self.place.host_port}{self.place.prefix}"
 
 
-async def serve(app: "web.Application", listen: Listen, **options: Any) -> tuple["web.AppRunner", str]:
+_IDLE_S = 75.0
+"""A connection on which no whole request came for so long is closed, or anybody could hold them all."""
+
+
+async def serve(
+    app: "web.Application", listen: Listen, *, tls: ssl.SSLContext | None = None, **options: Any
+) -> tuple["web.AppRunner", str]:
     """Serve until the runner is cleaned up.
 
     Args:
         app: what answers.
         listen: where.
+        tls: what to speak TLS with; plain HTTP without it.
         options: of `web.AppRunner`, beyond what all servers here have.
 
     Returns:
@@ -213,12 +220,14 @@ async def serve(app: "web.Application", listen: Listen, **options: Any) -> tuple
     """
     from aiohttp import web  # noqa: PLC0415 - only where it is used
 
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0, **options)
+    common = {"access_log": None, "handle_signals": False, "shutdown_timeout": 2.0, "keepalive_timeout": _IDLE_S}
+    runner = web.AppRunner(app, **(common | options))
     await runner.setup()
     try:
-        await web.TCPSite(runner, *address_of(listen)).start()
+        await web.TCPSite(runner, *address_of(listen), ssl_context=tls).start()
     except (OSError, UnicodeError) as error:  # the latter for a host that can't be a name
         await runner.cleanup()
         raise OSError(getattr(error, "errno", None), f"can't listen on {listen}: {error}") from error
     host, port = runner.addresses[0][:2]
-    return runner, f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "http" if tls is None else "https"
+    return runner, f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

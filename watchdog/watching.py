@@ -38,20 +38,20 @@ from watchdog.model.baseline import Baseline
 from watchdog.model.engine import Description, Role
 from watchdog.model.event import Baselined, Switched, Timed
 from watchdog.model.fault import Fault
-from watchdog.model.journal import EntryKind
 from watchdog.notifier import Notifier
 from watchdog.policy.memory import PolicyState
-from watchdog.policy.states import State
 from watchdog.ports import Channel, Clock, Event, Evidence, Journal, Observer, Router
 from watchdog.prober import Prober
 from watchdog.routers import open_router
 from watchdog.server_watch import ServerWatch
+from watchdog.sharing import open_authority
+from watchdog.sharing.authority import SharedAuthority
+from watchdog.switching import recall
 from watchdog.timekeeper import Timekeeper
 
 Loaded = tuple[ModelSettings, Inputs, Baseline, Mapping[Role, Description | Fault]]
 """A model, its canaries, its baseline, and what the servers say of its engines."""
 
-_LOOK_AT_ROUTE_S = 30.0
 _SAVE_EVIDENCE_S = 10.0
 _COUNT_S = 10.0
 """How often a server is asked for its statistics."""
@@ -76,6 +76,7 @@ class Watching:
     """What servers tell of themselves, by model."""
     gpus: GpuWatch | None
     timekeeper: Timekeeper
+    authority: SharedAuthority | None
     scheduler: AsyncIOScheduler
     stack: AsyncExitStack
 
@@ -86,25 +87,27 @@ class Watching:
             cycle = self.cycles[model.name]
             self.notifier.know(model.name, cycle.state)
             every, phase = model.probe.every, model.probe.every * i / len(self.config.models)
-            self._every(cycle.tick, every, now + timedelta(seconds=phase))
+            self.every(cycle.tick, every, now + timedelta(seconds=phase))
             if model.router is not None:
-                self._every(cycle.look_at_route, _LOOK_AT_ROUTE_S, now + timedelta(seconds=phase + every / 2))
+                self.every(cycle.look_at_route, cycle.look_every_s, now + timedelta(seconds=phase + every / 2))
             server = self.servers[model.name]
             between = phase + min(every, _COUNT_S) / 2
-            self._every(server.count, _COUNT_S, now + timedelta(seconds=between))
-            self._every(server.look, _LOOK_AT_ENGINES_S, now + timedelta(seconds=_COUNT_S + between))
+            self.every(server.count, _COUNT_S, now + timedelta(seconds=between))
+            self.every(server.look, _LOOK_AT_ENGINES_S, now + timedelta(seconds=_COUNT_S + between))
         if self.gpus is not None and self.config.gpu is not None:
-            self._every(self.gpus.look, self.config.gpu.every, now + timedelta(seconds=_BETWEEN_PROBES_S))
-        self._every(self._sweep, _SWEEP_S, now)
+            self.every(self.gpus.look, self.config.gpu.every, now + timedelta(seconds=_BETWEEN_PROBES_S))
+        if self.authority is not None:
+            self.every(self.authority.keep, self.authority.keep_every_s, now)
+        self.every(self._sweep, _SWEEP_S, now)
         for feed in self.feeds.values():
             feed.start()
-        self._every(self.evidence.save, _SAVE_EVIDENCE_S, now + timedelta(seconds=_SAVE_EVIDENCE_S))
+        self.every(self.evidence.save, _SAVE_EVIDENCE_S, now + timedelta(seconds=_SAVE_EVIDENCE_S))
         self.scheduler.start()
 
     async def _sweep(self) -> None:
         self.timekeeper.sweep()
 
-    def _every(self, job: Callable[[], Coroutine[Any, Any, None]], seconds: float, first: datetime) -> None:
+    def every(self, job: Callable[[], Coroutine[Any, Any, None]], seconds: float, first: datetime) -> None:
         """A late run is better than none, and one is enough for all that were missed.
 
         What is no coroutine the scheduler would run in a thread, where nothing here may be.
@@ -154,6 +157,7 @@ async def assemble(
                 gpus.loaded()
 
         around = surround(open_endpoints(config, stack), timekeeper, tell)
+        authority = _authority(config, stack)
         drifts, feeds, servers = {}, {}, {}
         for model, inputs, baseline, said in await _load(config, around):
             name, prober = model.name, make_prober(model, inputs, baseline, around)
@@ -174,7 +178,8 @@ async def assemble(
                 clock=clock,
                 probe=model.probe,
                 policy=model.policy,
-                state=await last_state(journal, name, clock()),
+                state=await _last_state(journal, name, clock()),
+                authority=authority if model.shared else None,
                 drift=drifts.get(name),
                 drift_burst=model.drift.canary.burst if model.drift.canary else 0,
                 circumstances=servers[name].circumstances,
@@ -192,6 +197,7 @@ async def assemble(
             servers=servers,
             gpus=gpus,
             timekeeper=timekeeper,
+            authority=authority,
             scheduler=AsyncIOScheduler(timezone=UTC),
             stack=stack.pop_all(),
         )
@@ -232,7 +238,7 @@ def _server(
     def healthy() -> bool:
         state = cycles[name].state
         slowed = state.slowed is not None and prober.clock() - state.slowed.since < alerting.SLOWED_FOR_S
-        return state.state in (State.SERVING_FAST, State.SERVING_SAFE) and state.trouble is None and not slowed
+        return state.state is state.home and state.trouble is None and not slowed
 
     return ServerWatch(
         prober,
@@ -265,6 +271,14 @@ def _outlets(config: Config, stack: AsyncExitStack) -> dict[str, tuple[Channel, 
     return outlets
 
 
+def _authority(config: Config, stack: AsyncExitStack) -> SharedAuthority | None:
+    if config.sharing is None:
+        return None
+    authority = open_authority(config.sharing)
+    stack.push_async_callback(authority.close)
+    return authority
+
+
 def _router(model: ModelSettings, stack: AsyncExitStack) -> Router | None:
     if model.router is None:
         return None
@@ -294,16 +308,15 @@ async def _load(config: Config, around: Surroundings) -> list[Loaded]:
     return [(*one, answers) for one, answers in zip(loaded, said, strict=True)]
 
 
-async def last_state(journal: Journal, model: str, now: float) -> PolicyState:
-    """What the policy remembered when the watchdog last stopped, however it stopped.
+async def _last_state(journal: Journal, model: str, now: float) -> PolicyState | None:
+    """What the policy remembered; None while the journal can't be read.
 
     Raises:
         AssemblyError: the journal's newest decision is not one that this version understands.
     """
-    entry = await journal.last(EntryKind.DECISION, model)
-    if entry is None:
-        return PolicyState(since=now)
     try:
-        return PolicyState.from_json(entry.data["after"]).resumed(now)
-    except (KeyError, ValueError) as error:
-        raise AssemblyError([f"{model}: journal entry {entry.seq} can't be resumed from: {error}"]) from error
+        return await recall(journal, model, now)
+    except OSError:
+        return None
+    except ValueError as error:
+        raise AssemblyError([f"{model}: {error}"]) from error

@@ -15,8 +15,9 @@ from tests.core.virtual_time import EPOCH, now
 from watchdog import measures
 from watchdog.assess import AssessSettings, Judge, LatencySettings, OutputKind, OutputSettings, drifted
 from watchdog.canary_drift import CanaryDrift, golden_logits
-from watchdog.cycle import Cycle, ProbeSettings
+from watchdog.cycle import Cycle
 from watchdog.latency_watch import LatencyWatch
+from watchdog.model.authority import Permission
 from watchdog.model.baseline import Baseline, EngineReference, Golden, Latency
 from watchdog.model.canary import Canary
 from watchdog.model.engine import Address, Answerer, Counters, Description, Engine, Role
@@ -30,11 +31,13 @@ from watchdog.model.route import Applied, Observed
 from watchdog.model.score import Alarm, Promise, Score
 from watchdog.model.tensor import Array
 from watchdog.model.verdict import Assessment, Finding, Reason, Verdict
-from watchdog.policy.decide import Allowed, PolicySettings
+from watchdog.panel import ProbeSettings
 from watchdog.policy.memory import PolicyState
+from watchdog.policy.settings import Allowed, PolicySettings
 from watchdog.policy.states import State
 from watchdog.ports import Event
 from watchdog.prober import Prober, Target
+from watchdog.routers.refusal import refused_share
 from watchdog.timekeeper import Timekeeper
 
 MODEL = "nodule"
@@ -195,6 +198,8 @@ class World:
     fast: Behaviour = "right"
     safe: Behaviour = "right"
     serving: Role = Role.FAST
+    percent: int = 100
+    """How much of ordinary traffic `serving` gets; the other engine gets the rest."""
     names_versions: bool = True
     response_cache: bool = False
     log: list[tuple[Any, ...]] = field(default_factory=list)
@@ -208,9 +213,18 @@ class World:
     """What is told of where an answer's time went, if it is not only that it took as long as it did."""
     on_apply: Callable[[Role], None] | None = None
     """Told when a router is asked for a route."""
+    _owed: int = 0
 
     def behaviour(self, role: Role) -> Behaviour:
         return self.fast if role is Role.FAST else self.safe
+
+    def answers_public(self) -> Role:
+        """Who gets the next ordinary request: as evenly divided as can be."""
+        self._owed += self.percent
+        if self._owed < 100:
+            return self.serving.other
+        self._owed -= 100
+        return self.serving
 
     def asked(self, verb: str) -> list[tuple[Any, ...]]:
         return [line for line in self.log if line[0] == verb]
@@ -227,7 +241,7 @@ class FakeEndpoint:
         world, version = self.world, request.address.version
         if world.on_infer is not None:
             world.on_infer(request)
-        role = VERSIONS[version] if version else world.serving
+        role = VERSIONS[version] if version else world.answers_public()
         path = str(role) if version else "public"
         world.log.append(("infer", path, now(), float(np.mean(request.inputs["x"]))))
         behaviour = world.behaviour(role)
@@ -294,10 +308,13 @@ class FakeRouter:
     """Really moves the world's route, unless told to refuse or to pretend."""
 
     weighted: ClassVar[bool] = False
+    keeps_both: ClassVar[bool] = True
     look_every_s: ClassVar[float] = 30.0
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.routes: list[tuple[Role, int]] = []
+        """What it was asked for."""
         self.refuses = False
         self.pretends = False
         self.lag_s = 0.0
@@ -306,20 +323,64 @@ class FakeRouter:
 
     async def apply(self, desired: Role, percent: int = 100) -> Applied:
         self.world.log.append(("apply", desired))
+        self.routes.append((desired, percent))
         if self.world.on_apply is not None:
             self.world.on_apply(desired)
         await asyncio.sleep(0.01)
         if self.refuses:
             return Applied(ok=False, detail="the router is away", took_s=0.01)
+        if percent != 100 and not self.weighted:
+            return refused_share(self)
         if not self.pretends:
-            asyncio.get_running_loop().call_later(self.lag_s, setattr, self.world, "serving", desired)
+            asyncio.get_running_loop().call_later(self.lag_s, self._move, desired, percent)
             await asyncio.sleep(0)
         return Applied(ok=True, detail=f"{desired} it is", took_s=0.01)
 
     async def observe(self) -> Observed:
         self.world.log.append(("observe",))
         await asyncio.sleep(0.001)
-        return self.says or Observed(role=self.world.serving, detail=f"traffic gets {self.world.serving}")
+        role, percent = self.world.serving, self.world.percent
+        return self.says or Observed(role=role, detail=f"traffic gets {role}", percent=percent)
+
+    def _move(self, desired: Role, percent: int) -> None:
+        self.world.serving, self.world.percent = desired, percent
+
+    async def close(self) -> None: ...
+
+
+class DividingRouter(FakeRouter):
+    """Like a gateway."""
+
+    weighted: ClassVar[bool] = True
+
+
+class OneEngineRouter(FakeRouter):
+    """Like Triton's version policy: the fast engine is there only while it serves."""
+
+    keeps_both: ClassVar[bool] = False
+
+
+class FakeAuthority:
+    """Says what a test makes it say."""
+
+    keep_every_s = 2.0
+
+    def __init__(self, *, leads: bool = True, agreed: bool = True) -> None:
+        self.leads = leads
+        self.agreed = agreed
+        """Whether the others see the fault too, if there is one."""
+        self.asked: list[str | None] = []
+        self.others_see: str | None = None
+
+    async def ask(self, model: str, fault: str | None) -> Permission:
+        self.asked.append(fault)
+        ok = self.leads and (self.agreed or fault is None)
+        return Permission(ok=ok, leads=self.leads, detail="as the others say")
+
+    async def called(self, model: str) -> str | None:
+        return self.others_see
+
+    async def keep(self) -> None: ...
 
     async def close(self) -> None: ...
 
@@ -331,6 +392,7 @@ class FakeJournal:
         self.world = world
         self.entries: list[Entry] = []
         self.full_for: frozenset[EntryKind] = frozenset()
+        self.unreadable = False
 
     async def append(self, entry: Entry) -> Entry:
         await asyncio.sleep(0)
@@ -344,6 +406,8 @@ class FakeJournal:
         return [e for e in self.entries if model in (None, e.model)][-limit:]
 
     async def last(self, kind: EntryKind, model: str) -> Entry | None:
+        if self.unreadable:
+            raise OSError(5, "Input/output error")
         return next((e for e in reversed(self.entries) if (e.kind, e.model) == (kind, model)), None)
 
     async def close(self) -> None: ...
@@ -417,17 +481,24 @@ def a_watch(
     *,
     action: Allowed = Allowed.ROLLBACK,
     state: PolicyState | None = None,
+    informed: bool = True,
     routed: bool = True,
+    router: type[FakeRouter] = FakeRouter,
+    journal: FakeJournal | None = None,
+    authority: FakeAuthority | None = None,
     canaries: Sequence[Canary] = CANARIES,
     per_day: int = 6,
+    policy: Mapping[str, Any] | None = None,
+    probe: ProbeSettings | None = None,
     observe: Callable[[Event], None] = lambda _: None,
     drift: bool = False,
     timed: bool = False,
     circumstances: Callable[[Role, bool], str] = lambda _role, _device_slow: "",
     **judge: Any,
 ) -> Watch:
+    """A cycle and its world; `policy` has more of the policy's settings, and not `informed` is a journal unread."""
     world = world or World()
-    router, journal = FakeRouter(world), FakeJournal(world)
+    route, journal = router(world), journal or FakeJournal(world)
     events: list[Event] = []
 
     def tell(event: Event) -> None:
@@ -446,14 +517,15 @@ def a_watch(
     cycle = Cycle(
         prober=prober,
         canaries=canaries,
-        router=router if routed else None,
+        router=route if routed else None,
         journal=journal,
         observe=tell,
         clock=now,
-        probe=ProbeSettings(),
-        policy=PolicySettings(action=action, max_switches_per_day=per_day),
-        state=state or PolicyState(since=EPOCH),
+        probe=probe or ProbeSettings(),
+        policy=PolicySettings(**({"action": action, "max_switches_per_day": per_day} | dict(policy or {}))),
+        state=(state or PolicyState(since=EPOCH)) if informed else None,
+        authority=authority,
         drift=CanaryDrift(prober.judge, Promise(run_length=3e6)) if drift else None,
         circumstances=circumstances,
     )
-    return Watch(world=world, router=router, journal=journal, prober=prober, cycle=cycle, events=events)
+    return Watch(world=world, router=route, journal=journal, prober=prober, cycle=cycle, events=events)

@@ -9,6 +9,7 @@ from tests.core.virtual_time import EPOCH
 from watchdog.model.diagnosis import Conclusion, Diagnosis
 from watchdog.model.engine import Role
 from watchdog.model.event import (
+    Beside,
     Command,
     Commanded,
     Diagnosed,
@@ -17,10 +18,12 @@ from watchdog.model.event import (
     RouteSeen,
     Source,
     Switched,
+    Ticked,
 )
 from watchdog.model.route import Applied, Observed
-from watchdog.policy.decide import Allowed, Decision, Input, PolicySettings, step
+from watchdog.policy.decide import Decision, Input, step
 from watchdog.policy.memory import PolicyState
+from watchdog.policy.settings import Allowed, PolicySettings
 from watchdog.policy.states import Action, State
 
 ROLLBACK = PolicySettings(action=Allowed.ROLLBACK)
@@ -58,15 +61,30 @@ class Story:
             Diagnosed(model=MODEL, at=self.now, diagnosis=a_diagnosis(conclusion, serving or self.state.desired))
         )
 
-    def proved(self, *, ok: bool = True) -> Decision:
-        return self.tell(Proved(model=MODEL, at=self.now, role=Role.SAFE, ok=ok, detail="as probed"))
+    def proved(self, role: Role = Role.SAFE, *, ok: bool = True) -> Decision:
+        return self.tell(Proved(model=MODEL, at=self.now, role=role, ok=ok, detail="as probed"))
 
     def switched(self, *, proven: bool = True) -> Decision:
-        to = self.state.target or self.state.desired
-        applied = Applied(ok=True, detail="done")
+        to, percent = (self.state.target, self.state.target_percent) if self.state.target else self.state.route
         return self.tell(
-            Switched(model=MODEL, at=self.now, to=to, applied=applied, applied_at=self.now, proven=proven, detail="so")
+            Switched(
+                model=MODEL,
+                at=self.now,
+                to=to,
+                percent=percent,
+                applied=Applied(ok=True, detail="done"),
+                applied_at=self.now,
+                proven=proven,
+                detail="so",
+            )
         )
+
+    def tick(self) -> Decision:
+        return self.tell(Ticked(model=MODEL, at=self.now))
+
+    def beside(self, *, bad: bool = False) -> Decision:
+        findings = (a_finding(),) if bad else ()
+        return self.tell(Beside(model=MODEL, at=self.now, assessment=assessed(*findings, public=False)))
 
     def route(self, role: Role | None, *, known: bool = True) -> Decision:
         return self.tell(RouteSeen(model=MODEL, at=self.now, observed=Observed(role=role, detail="seen", known=known)))
@@ -83,6 +101,7 @@ class Story:
 
     def promote(self, *, proven: bool = True) -> "Story":
         self.command(Command.PROMOTE)
+        self.proved(Role.FAST)
         self.switched(proven=proven)
         return self
 

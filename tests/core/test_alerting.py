@@ -15,8 +15,8 @@ from watchdog.model.engine import Role
 from watchdog.model.event import Command, Source
 from watchdog.model.notice import Condition, Notice, NoticeKind, Severity
 from watchdog.model.verdict import Reason
-from watchdog.policy.decide import Allowed, PolicySettings
 from watchdog.policy.memory import PolicyState, Trouble
+from watchdog.policy.settings import Allowed, PolicySettings
 from watchdog.policy.states import State, Trigger
 
 ONCE = Resend()
@@ -245,6 +245,7 @@ def test_an_engines_findings_are_a_condition_for_each_kind_that_tells_all_of_tha
 def test_a_lock_is_told_with_its_count() -> None:
     story = Story(settings=PolicySettings(action=Allowed.ROLLBACK, max_switches_per_day=1)).roll_back()
     story.command(Command.PROMOTE)
+    story.proved(Role.FAST)
     assert names(story) == {"WatchdogEngineRolledBack": Severity.CRITICAL, "WatchdogLocked": Severity.CRITICAL}
     locked = alerting.conditions("nodule", story.state, story.now)[-1]
     assert locked.description == "1 switches in 24 hours: a person must release it"

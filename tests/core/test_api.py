@@ -1,22 +1,59 @@
 """The watchdog's HTTP server, over real sockets: every route, and everything a client can get wrong."""
 
 import asyncio
+import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
 
+from watchdog import transport
 from watchdog.api.server import create
 from watchdog.api.service import Intake, NoSuchModelError, ReloadError
+from watchdog.model.engine import Address, Role
 from watchdog.model.event import Command
+from watchdog.model.gate import Gate, Passage
+from watchdog.model.route import Published
 from watchdog.transport import serve
 
 TOKEN = "s3cret-é"
 AUTH = {"Authorization": f"Bearer {TOKEN}"}
+
+GATE = Gate(
+    model="nodule",
+    passage=Passage.PASS,
+    state="serving-fast",
+    serves=Role.FAST,
+    reason="probe-healthy",
+    detail="as it should be",
+    since=1.5,
+    healthy_at=None,
+)
+ROUTE = Published(
+    model="nodule",
+    state="serving-fast",
+    fast_percent=100,
+    engines={
+        Role.FAST: Address(endpoint="e", model="nodule", version="2"),
+        Role.SAFE: Address(endpoint="e", model="nodule", version="1"),
+    },
+    since=1.5,
+)
+
+
+def decision(command: Command, detail: str) -> dict[str, str]:
+    return {
+        "trigger": str(command),
+        "before": "serving-fast",
+        "after": "serving-fast",
+        "action": "none",
+        "reason": str(command),
+        "detail": detail,
+    }
 
 
 class FakeService:
@@ -25,9 +62,18 @@ class FakeService:
     def __init__(self) -> None:
         self.not_ready: str | None = None
         self.the_token: str | Exception | None = TOKEN
+        self.for_hooks: str | None = None
         self.fails: Exception | None = None
         self.reloads = 0
         self.commands: list[tuple[str, Command, str, str]] = []
+        self.may_go_on = asyncio.Event()
+        """Cleared, commands take their time."""
+        self.may_go_on.set()
+        self.model = "nodule"
+        self.the_gate = GATE
+        self.the_route = ROUTE
+        self.route_not_ready: str | None = None
+        self.moved = asyncio.Event()
 
     def ready(self) -> str | None:
         return self.not_ready
@@ -44,15 +90,53 @@ class FakeService:
         self.reloads += 1
 
     async def command(self, model: str, command: Command, actor: str, why: str) -> Sequence[dict[str, Any]]:
-        if model != "nodule":
-            raise NoSuchModelError(f"no model {model!r} is watched; there are: nodule")
+        self._watched(model)
+        await self.may_go_on.wait()
         if self.fails:
             raise self.fails
         self.commands.append((model, command, actor, why))
-        return [{"trigger": command, "detail": actor}]
+        return [decision(command, actor)]
+
+    def gate(self, model: str) -> Gate:
+        self._watched(model)
+        return self.the_gate
+
+    def route(self, model: str) -> Published:
+        self._watched(model)
+        return self.the_route
+
+    async def route_changed(self, model: str, seen: Published, timeout_s: float) -> Published:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.route(model) == seen:
+                    self.moved.clear()
+                    await self.moved.wait()
+        return self.the_route
+
+    def move(self, route: Published | None) -> None:
+        """Publish another route, or watch the model no longer."""
+        if route is None:
+            self.model = ""
+        else:
+            self.the_route = route
+        self.moved.set()
+
+    def route_ready(self, model: str) -> str | None:
+        self._watched(model)
+        return self.route_not_ready
+
+    async def note(self, model: str, actor: str, said: Mapping[str, str | bool]) -> None:
+        self._watched(model)
 
     def intake(self, model: str, *, served: bool = False) -> Intake:
         raise NoSuchModelError(f"no model {model!r} is watched")
+
+    def _watched(self, model: str) -> None:
+        if model != self.model:
+            raise NoSuchModelError(f"no model {model!r} is watched; there are: {self.model or 'none yet'}")
+
+    def hook_token(self) -> str | None:
+        return self.for_hooks
 
     def token(self) -> str | None:
         if isinstance(self.the_token, Exception):
@@ -82,6 +166,7 @@ async def client(service: FakeService) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 ROLLBACK = "/api/v1/models/nodule/rollback"
+JSON = {"Content-Type": "application/json"}
 
 
 async def error_of(response: aiohttp.ClientResponse) -> str:
@@ -125,7 +210,10 @@ async def test_every_command_is_carried_out(
     body = {"actor": "ann", "why": "a new engine: é"}
     async with client.post(f"/api/v1/models/nodule/{command}", json=body, headers=AUTH) as response:
         assert response.status == 200
-        assert await response.json() == {"decisions": [{"trigger": command, "detail": "ann"}]}
+        answer = await response.json()
+        assert answer["decisions"] == [decision(command, "ann")]
+        assert (answer["model"], answer["command"], answer["fast_percent"]) == ("nodule", command, 100)
+        assert answer["gate"]["state"] == "serving-fast"
     assert service.commands == [("nodule", command, "ann", "a new engine: é")]
 
 
@@ -133,7 +221,7 @@ async def test_every_command_is_carried_out(
 async def test_who_says_nothing_of_himself_is_known_by_his_address(
     service: FakeService, client: aiohttp.ClientSession, body: bytes
 ) -> None:
-    async with client.post(ROLLBACK, data=body, headers=AUTH) as response:
+    async with client.post(ROLLBACK, data=body, headers=AUTH | JSON) as response:
         assert response.status == 200
     assert service.commands == [("nodule", Command.ROLLBACK, "api client 127.0.0.1", "")]
 
@@ -188,6 +276,23 @@ async def test_commands_can_be_off_or_their_token_lost(
         assert (response.status, await error_of(response)) == (503, "the secret file /run/token is empty")
 
 
+async def test_while_a_token_is_rotated_both_are_valid(service: FakeService, client: aiohttp.ClientSession) -> None:
+    service.the_token = f"new\r\n\n  {TOKEN}"
+    for given, status in (("new", 200), (TOKEN, 200), ("", 401), ("other", 401), (f"new {TOKEN}", 401)):
+        async with client.post(ROLLBACK, headers={"Authorization": f"Bearer {given}"}) as response:
+            assert response.status == status, given
+
+
+async def test_a_file_that_is_no_list_of_tokens_lets_nobody_in(
+    service: FakeService, client: aiohttp.ClientSession
+) -> None:
+    service.the_token = "\n".join([TOKEN, *"abcd"])
+    async with client.post(ROLLBACK, headers=AUTH) as response:
+        assert response.status == 503
+        assert await error_of(response) == ("the file of api.token holds 5 lines: write one token a line, 4 at most")
+    assert service.commands == []
+
+
 async def test_a_rotated_token_is_in_force_at_once(service: FakeService, client: aiohttp.ClientSession) -> None:
     service.the_token = "new"
     async with client.post(ROLLBACK, headers=AUTH) as response:
@@ -216,9 +321,9 @@ async def test_a_reload_is_done_or_refused_with_every_reason(
     ("path", "says"),
     [
         ("/api/v1/models/other/hold", "no model 'other' is watched; there are: nodule"),
-        ("/api/v1/models/nodule/explode", "no such command; there are rollback, promote, hold, release"),
-        ("/api/v1/models/nodule", "404: Not Found"),
-        ("/nothing", "404: Not Found"),
+        ("/api/v1/models/nodule/explode", "there is no such path; GET /api/v1/openapi.json lists all"),
+        ("/api/v1/models/nodule", "there is no such path; GET /api/v1/openapi.json lists all"),
+        ("/nothing", "there is no such path; GET /api/v1/openapi.json lists all"),
     ],
 )
 async def test_what_is_not_there_is_named(client: aiohttp.ClientSession, path: str, says: str) -> None:
@@ -240,22 +345,30 @@ async def test_a_journal_that_fails_means_that_nothing_was_done(
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"{", "the body is not JSON: "),
-        (b"\xff\xfe", "the body is not JSON: "),
-        (b"[" * 20_000, "the body is not JSON: "),
+        (b"{", "the body is not JSON (line 1, column 2)"),
+        (b'{"why": "x"} {}', "the body is not JSON (line 1, column 14)"),
+        (b"\xff\xfe", "the body is not JSON: it is not UTF-8"),
+        ('{"why": "x"}'.encode("utf-16"), "the body is not JSON: it is not UTF-8"),
+        (b'{"why": "\xed\xa0\x80"}', "the body is not JSON: it is not UTF-8"),
+        (b"[" * 20_000, "the body is not JSON: it is nested too deeply"),
+        (b'{"why": NaN}', "the body is not JSON: NaN is no number there"),
+        (b'{"why": -Infinity}', "the body is not JSON: -Infinity is no number there"),
+        (b'{"why": ' + b"9" * 5_000 + b"}", "the body is not JSON: a number is too long"),
+        (b'{"why": "x", "actor": "a", "why": "y"}', "the body is not JSON: the key 'why' comes twice in one object"),
         (b"[]", "the body must be a JSON object"),
         (b'"why"', "the body must be a JSON object"),
         (b"null", "the body must be a JSON object"),
-        (b'{"why": "x", "force": true}', 'with at most "actor" and "why"'),
-        (b'{"why": 5}', "why must be a text of at most 500 characters"),
-        (b'{"actor": null}', "actor must be a text"),
-        (json.dumps({"why": "x" * 501}).encode(), "why must be a text of at most 500 characters"),
+        (b'{"why": "x", "force": true}', "force: unknown key"),
+        (b'{"why": 5}', "why: Input should be a valid string (got 5)"),
+        (b'{"actor": null}', "actor: Input should be a valid string (got None)"),
+        (b'{"why": "\\ud800"}', "why: "),
+        (json.dumps({"why": "x" * 501}).encode(), "why: String should have at most 500 characters"),
     ],
 )
 async def test_a_body_that_is_wrong_is_refused_with_what_to_do(
     service: FakeService, client: aiohttp.ClientSession, body: bytes, says: str
 ) -> None:
-    async with client.post(ROLLBACK, data=body, headers=AUTH) as response:
+    async with client.post(ROLLBACK, data=body, headers=AUTH | JSON) as response:
         assert response.status == 400
         assert says in await error_of(response)
     assert service.commands == []
@@ -266,11 +379,17 @@ async def test_the_longest_text_allowed_is_allowed(client: aiohttp.ClientSession
         assert response.status == 200
 
 
-async def test_a_charset_that_nobody_knows_is_the_clients_fault(client: aiohttp.ClientSession) -> None:
-    headers = AUTH | {"Content-Type": "application/json; charset=klingon"}
-    async with client.post(ROLLBACK, data=b"{}", headers=headers) as response:
-        assert response.status == 400
-        assert "klingon" in await error_of(response)
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json; charset=klingon", "application/json; charset=utf-16", "text/plain", "multipart/form-data", ""],
+)
+async def test_a_body_that_says_to_be_something_else_is_not_read(
+    service: FakeService, client: aiohttp.ClientSession, content_type: str
+) -> None:
+    async with client.post(ROLLBACK, data=b"{}", headers=AUTH | {"Content-Type": content_type}) as response:
+        assert response.status == 415
+        assert await error_of(response) == "send the body as `Content-Type: application/json`, in UTF-8"
+    assert service.commands == []
 
 
 async def test_a_body_too_large_is_refused(service: FakeService, client: aiohttp.ClientSession) -> None:
@@ -370,3 +489,12 @@ async def test_the_url_in_use_is_given_for_both_kinds_of_address(service: FakeSe
     runner, url = await serve(create(service), f"[::1]:{port}")
     await runner.cleanup()
     assert url == f"http://[::1]:{port}"
+
+
+@pytest.mark.parametrize("begins", [b"", b"GET /-/healthy HT", b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n"])
+async def test_a_connection_on_which_nothing_whole_comes_is_closed(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch, begins: bytes
+) -> None:
+    monkeypatch.setattr(transport, "_IDLE_S", 0.05)
+    async with listening(service) as client:
+        assert b"200" not in await raw(client, begins)

@@ -46,7 +46,7 @@ def test_the_document_is_json_without_nan_and_holds_the_newest_of_everything() -
 
 
 def test_a_probes_story_has_no_tensors() -> None:
-    story = assessment_json(one_of_each()[1].assessment)  # type: ignore[union-attr]
+    story = assessment_json(one_of_each()[1].assessment)  # type: ignore[union-attr, arg-type]
     assert "outputs" not in story
     assert (story["host_s"], story["device_s"], story["attribution"]) == (0.006, 0.004, "trace")
     assert story["confidences"] == {"p": {"value": 0.9, "top": 0.9, "entropy": 0.3}}

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from tests.core.builders import (
     OUTPUT,
     FakeChannel,
     FakeJournal,
+    OneEngineRouter,
     Watch,
     World,
     a_canary,
@@ -30,7 +30,6 @@ from tests.core.virtual_time import EPOCH, in_virtual_time, now
 from watchdog import alerting
 from watchdog.alerting import Resend
 from watchdog.assess import LatencySettings, OutputKind, OutputSettings, ParityLimits
-from watchdog.cycle import mixed
 from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Role
 from watchdog.model.event import (
@@ -50,8 +49,9 @@ from watchdog.model.probe import InferRequest, Part, Timing
 from watchdog.model.route import Observed
 from watchdog.model.verdict import Reason, Verdict
 from watchdog.notifier import Notifier
-from watchdog.policy.decide import Allowed
+from watchdog.panel import mixed
 from watchdog.policy.memory import PolicyState
+from watchdog.policy.settings import Allowed
 from watchdog.policy.states import State
 
 
@@ -92,7 +92,7 @@ async def test_one_bad_probe_is_confirmed_and_the_route_moved_in_one_tick(fault:
     ], "intent before action, outcome after; 9 probes from the first failure to the proof"
     assert now() - EPOCH < 0.05
     intent, outcome = (e.data for e in watch.journal.entries if e.kind in (EntryKind.INTENT, EntryKind.OUTCOME))
-    assert intent == {"to": "safe", "from": "fast"}
+    assert intent == {"to": "safe", "percent": 100, "from": "fast"}
     assert (outcome["applied"], outcome["proven"]) == (True, True)
     (switched,) = watch.of(Switched)
     assert (switched.proven, switched.detail) == (True, "the public name is answered rightly by nodule/2")
@@ -345,7 +345,7 @@ async def test_a_rollback_and_a_promotion_by_command() -> None:
     )
     decisions = await watch.cycle.command(Command.PROMOTE, "ann", "")
     assert (watch.world.serving, watch.state()) == (Role.FAST, State.SERVING_FAST)
-    assert [str(d.trigger) for d in decisions] == ["promote", "switch-proven"]
+    assert [str(d.trigger) for d in decisions] == ["promote", "fast-proven", "switch-proven"]
 
 
 @in_virtual_time
@@ -358,13 +358,25 @@ async def test_a_rollback_to_an_engine_that_is_wrong_is_refused() -> None:
 
 @in_virtual_time
 async def test_a_promotion_to_an_engine_that_is_wrong_is_taken_back_at_once() -> None:
-    watch = a_watch(World(fast="zeros"))
+    watch = a_watch(World(fast="zeros"), router=OneEngineRouter)
     await watch.cycle.tick()
     decisions = await watch.cycle.command(Command.PROMOTE, "ann", "")
-    assert [str(d.trigger) for d in decisions] == ["promote", "promotion-failed", "switch-proven"]
+    assert [str(d.trigger) for d in decisions] == ["promote", "fast-proven", "promotion-failed", "switch-proven"]
+    assert decisions[1].detail == "the fast engine can't be asked before it serves: it is proven at once after"
     assert (watch.world.serving, watch.state()) == (Role.SAFE, State.SERVING_SAFE)
     applied = [role for _, role in watch.world.asked("apply")]
     assert applied == [Role.SAFE, Role.FAST, Role.SAFE]
+
+
+@in_virtual_time
+async def test_a_promotion_to_an_engine_that_is_wrong_is_not_tried_where_it_can_be_asked_before() -> None:
+    watch = a_watch(World(fast="zeros"))
+    await watch.cycle.tick()
+    asked = len(watch.world.asked("infer"))
+    decisions = await watch.cycle.command(Command.PROMOTE, "ann", "")
+    assert [str(d.trigger) for d in decisions] == ["promote", "target-unproven"]
+    assert [path for _, path, _, _ in watch.world.asked("infer")[asked:]] == ["fast"] * len(CANARIES)
+    assert watch.router.routes == [(Role.SAFE, 100)]
 
 
 @in_virtual_time
@@ -381,7 +393,7 @@ async def test_held_moves_nothing_until_released() -> None:
 
 @in_virtual_time
 async def test_flapping_ends_in_a_lock() -> None:
-    watch = a_watch(World(fast="zeros"), per_day=3)
+    watch = a_watch(World(fast="zeros"), per_day=3, router=OneEngineRouter)
     watch.router.refuses = True
     for _ in range(6):
         await watch.cycle.tick()
@@ -512,30 +524,6 @@ async def test_closing_waits_for_what_is_in_flight_and_begins_nothing_more() -> 
     with pytest.raises(OSError, match="stopping"):
         await watch.cycle.command(Command.HOLD, "ann", "")
     assert len(watch.world.log) == asked
-
-
-@pytest.mark.parametrize("moved_already", [False, True])
-@in_virtual_time
-async def test_a_restart_in_the_middle_of_a_switch_finishes_it(moved_already: bool) -> None:
-    watch = a_watch(World(fast="zeros"))
-    killed = asyncio.create_task(watch.cycle.tick())
-
-    def kill(role: Role) -> None:
-        if moved_already:
-            watch.world.serving = role
-        killed.cancel()
-
-    watch.world.on_apply = kill
-    with pytest.raises(asyncio.CancelledError):
-        await killed
-    last = await watch.journal.last(EntryKind.DECISION, MODEL)
-    assert last is not None
-    assert last.data["after"]["state"] == State.SWITCHING
-    assert watch.journal.entries[-1].kind is EntryKind.INTENT, "the crash is visible in the journal"
-
-    again = a_watch(replace(watch.world, on_apply=None), state=PolicyState.from_json(last.data["after"]).resumed(now()))
-    await again.cycle.tick()
-    assert (again.world.serving, again.state()) == (Role.SAFE, State.SERVING_SAFE)
 
 
 @in_virtual_time

@@ -9,8 +9,8 @@ from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Role
 from watchdog.model.event import Command, Switched
 from watchdog.model.route import Applied
-from watchdog.policy.decide import Allowed, PolicySettings
 from watchdog.policy.memory import DAY_S, PolicyState, Trouble
+from watchdog.policy.settings import Allowed, PolicySettings
 from watchdog.policy.states import Action, State, Trigger
 
 A, S, T = Action, State, Trigger
@@ -112,6 +112,7 @@ def test_a_promotion_that_holds_ends_the_cause() -> None:
 def test_a_promotion_that_fails_goes_back_at_once() -> None:
     story = Story().roll_back().later(100)
     story.command(Command.PROMOTE)
+    assert story.proved(Role.FAST).action is A.SWITCH_TO_FAST
     back = story.switched(proven=False)
     assert (back.trigger, back.action, story.state.target) == (T.PROMOTION_FAILED, A.REASSERT, Role.SAFE)
     story.switched()
@@ -120,6 +121,14 @@ def test_a_promotion_that_fails_goes_back_at_once() -> None:
     assert story.state.cause.conclusion == "engine-fault"
     assert story.state.reasserted is not None
     assert story.state.reasserted.conclusion == "promotion-failed"
+
+
+def test_a_promotion_that_its_proof_does_not_bear_out_moves_nothing() -> None:
+    story = Story().roll_back()
+    assert story.command(Command.PROMOTE).action is A.PROVE_FAST
+    decision = story.proved(Role.FAST, ok=False)
+    assert (decision.trigger, decision.action, story.state.state) == (T.TARGET_UNPROVEN, A.NONE, S.SERVING_SAFE)
+    assert len(story.state.switches) == 1
 
 
 def test_a_way_back_that_fails_too_is_loud() -> None:
@@ -231,7 +240,8 @@ def test_a_spent_budget_stops_a_rollback_command_too() -> None:
 
 def test_a_spent_budget_stops_a_promotion_too() -> None:
     story = flapping(PolicySettings(action=Allowed.ROLLBACK, max_switches_per_day=1), 1)
-    decision = story.command(Command.PROMOTE)
+    story.command(Command.PROMOTE)
+    decision = story.proved(Role.FAST)
     assert (decision.trigger, decision.action, story.state.state) == (T.OVER_BUDGET, A.NONE, S.LOCKED)
     assert not story.command(Command.PROMOTE).changed, "locked is locked"
 
@@ -259,22 +269,24 @@ def test_a_lock_can_become_a_hold_and_its_release_is_one_too() -> None:
     assert (story.state.state, story.state.switches) == (S.SERVING_FAST, ())
 
 
-@pytest.mark.parametrize("cut_off_at", [1, 2])
-def test_a_restart_in_the_middle_starts_again_from_what_is_desired(cut_off_at: int) -> None:
+@pytest.mark.parametrize("proving", [False, True])
+def test_a_restart_in_a_burst_or_a_proof_starts_again_from_what_is_desired(proving: bool) -> None:
+    story = Story()
+    story.command(Command.ROLLBACK) if proving else story.probe(bad=True)
+    resumed = PolicyState.from_json(story.state.to_json()).resumed(EPOCH + 50)
+    assert (resumed.state, resumed.since, resumed.desired) == (S.SERVING_FAST, EPOCH + 50, Role.FAST)
+    assert Story(state=resumed, now=EPOCH + 50).roll_back().state.state is S.SERVING_SAFE
+
+
+def test_a_restart_in_the_middle_of_a_switch_leaves_it_to_whoever_can_look() -> None:
     story = Story()
     story.probe(bad=True)
-    if cut_off_at == 2:
-        story.diagnosed(Conclusion.ENGINE_FAULT)
-    resumed = PolicyState.from_json(story.state.to_json()).resumed(EPOCH + 50)
-    assert (resumed.state, resumed.since, resumed.target, resumed.desired) == (
-        S.SERVING_FAST,
-        EPOCH + 50,
-        None,
-        Role.FAST,
-    )
-    again = Story(state=resumed, now=EPOCH + 50).roll_back()
-    assert again.state.state is S.SERVING_SAFE
-    assert len(again.state.switches) == cut_off_at, "what was tried before the restart counts"
+    story.diagnosed(Conclusion.ENGINE_FAULT)
+    assert story.state.resumed(EPOCH + 50) == story.state
+    never_begun = story.state.at_home(EPOCH + 50)
+    assert (never_begun.state, never_begun.target) == (S.SERVING_FAST, None)
+    again = Story(state=never_begun, now=EPOCH + 50).roll_back()
+    assert len(again.state.switches) == 2, "what was begun before the restart counts"
 
 
 @pytest.mark.parametrize("command", [Command.HOLD, None])
@@ -283,6 +295,12 @@ def test_a_restart_keeps_what_was_settled(command: Command | None) -> None:
     if command:
         story.command(command)
     assert story.state.resumed(EPOCH + 50) == story.state
+
+
+@pytest.mark.parametrize(("state", "share"), [(S.RECOVERING, 0), (S.RETURNING, 10)])
+def test_a_restart_begins_a_stage_of_the_way_back_anew(state: State, share: int) -> None:
+    before = PolicyState(state=state, desired=Role.SAFE, share=share, since=EPOCH, good=7)
+    assert before.resumed(EPOCH + 50) == PolicyState(state=state, desired=Role.SAFE, share=share, since=EPOCH + 50)
 
 
 def test_a_proof_of_what_was_not_asked_changes_nothing() -> None:

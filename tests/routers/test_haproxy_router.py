@@ -333,7 +333,7 @@ async def test_a_share_that_is_none_is_told_and_replaced(
 async def test_a_file_that_cannot_be_written_stops_no_switch_and_is_told(haproxy: Haproxy, desired: Role) -> None:
     async with routed(haproxy.settings()) as router:
         await router.apply(desired.other)
-        obstacle = haproxy.map_file.with_name(f".{haproxy.map_file.name}.new")
+        obstacle = haproxy.map_file.with_name(f".{haproxy.map_file.name}.watchdog")
         obstacle.mkdir()  # permissions would not stop root
         applied, observed = await router.apply(desired), await router.observe()
 

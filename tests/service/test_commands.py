@@ -414,7 +414,7 @@ def test_a_token_goes_to_nobody_else(tmp_path: Path) -> None:
     assert "says 302" in redirected.stderr
 
 
-@pytest.mark.parametrize("content", [b"one\ntwo", "tökén".encode(), b"\xff\xfe", None])
+@pytest.mark.parametrize("content", ["tökén".encode(), b"\xff\xfe", None])
 def test_a_token_file_that_can_not_be_used_is_named_but_not_shown(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "token"
     if content is not None:

@@ -47,7 +47,7 @@ NO_ADDRESS = (
     "write host:port or http(s)://host:port[/prefix], such as 127.0.0.1:8000 or https://triton.example:8443 (got "
 )
 NO_LISTEN = "write host:port, such as 127.0.0.1:9469 or [::1]:9469, with a port up to 65535 (got "
-TOP = "allowed are state, api, endpoints, models, channels, traces, gpu"
+TOP = "allowed are state, api, endpoints, models, channels, journal, sharing, traces, gpu"
 
 MISTAKES = [
     # what is written, what is written instead, and what is said, after the file's name
@@ -60,7 +60,10 @@ MISTAKES = [
     (
         '"127.0.0.1:8000"}',
         '"127.0.0.1:8000", x: 1}',
-        ":21: models[0].router.x: unknown key; allowed are tls, headers, secret_headers, url, kind, timeout",
+        (
+            ":21: models[0].router.x: unknown key;"
+            " allowed are tls, headers, secret_headers, url, kind, timeout, metrics, load_needs"
+        ),
     ),
     (
         "    signing_key: {file: key}\n",
@@ -86,7 +89,10 @@ MISTAKES = [
     (
         "{kind: triton,",
         "{kind: traefik,",
-        ":21: models[0].router.kind: 'traefik' is not known; allowed are 'triton', 'dry-run'",
+        (
+            ":21: models[0].router.kind: 'traefik' is not known; allowed are"
+            " 'triton', 'envoy', 'haproxy', 'gateway-api', 'kserve', 'webhook', 'pull', 'dry-run'"
+        ),
     ),
     (
         "kind: webhook",

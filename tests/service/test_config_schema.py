@@ -12,7 +12,7 @@ import yaml
 from tests.service.test_config_errors import VALID
 from watchdog.config import Config, json_schema, read
 from watchdog.endpoints.server import ServerSettings
-from watchdog.policy.decide import PolicySettings
+from watchdog.policy.settings import PolicySettings
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json_schema()
@@ -81,7 +81,10 @@ def test_a_version_may_be_a_number_as_everybody_writes_it() -> None:
 def examples() -> list[Path]:
     found = [p for folder in ("examples", "docs") for p in (ROOT / folder).rglob("*.y*ml")]
     return [
-        p for p in found if isinstance(d := yaml.safe_load(p.read_text()), dict) and {"models", "endpoints"} <= set(d)
+        path
+        for path in found
+        for document in yaml.safe_load_all(path.read_text())
+        if isinstance(document, dict) and {"models", "endpoints"} <= set(document)
     ]
 
 

@@ -79,7 +79,7 @@ def test_commands_move_the_route_and_say_what_came_of_it(site: Site, run: Start,
 
     forth = service.command("promote", MODEL, "--json")
     assert forth.returncode == 0, forth.stderr
-    assert [d["after"] for d in json.loads(forth.stdout)["decisions"]] == ["switching", "serving-fast"]
+    assert [d["after"] for d in json.loads(forth.stdout)["decisions"]] == ["proving", "switching", "serving-fast"]
     assert site.triton.ready_versions(MODEL) == [1, 2]
     service.await_healthy(service.mark())
 
@@ -185,7 +185,7 @@ def test_a_reload_takes_models_in_and_forgets_them(site: Site, run: Start, tmp_p
         if how == "SIGHUP":
             service.signal(signal.SIGHUP)
         else:
-            assert service.ask("/-/reload", method="POST", token=TOKEN) == (200, '{"reloaded": true}')
+            assert service.ask("/-/reload", method="POST", token=TOKEN) == (200, '{"reloaded":true}')
 
     second = site.model(
         name="second", engines={r: {"model": MODEL, "version": v} for r, v in (("fast", 2), ("safe", 1))}
@@ -213,7 +213,7 @@ def test_a_reload_takes_models_in_and_forgets_them(site: Site, run: Start, tmp_p
     ("changes", "said"),
     [
         ({"models": []}, "models: needs at least 1"),
-        ({"state": "elsewhere"}, "api.listen, state and traces change only with a restart"),
+        ({"state": "elsewhere"}, "api.listen, api.tls, state and traces change only with a restart"),
         ({"endpoints": [{"name": "triton", "kind": "triton-grpc", "url": "nonsense"}]}, "endpoints[0].url"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 
 from tests.service.conftest import MODEL, Run, Site, eventually, watchdog
 from tests.triton_fixture import Mood
+from watchdog.cli.terminal import UNREACHABLE
 
 pytestmark = pytest.mark.triton
 Start = Callable[[Path], Run]
@@ -190,10 +191,25 @@ def test_a_state_folder_that_is_a_file(site: Site, tmp_path: Path) -> None:
     refused(site.configure(tmp_path), f"state: {tmp_path / 'state'} can't be used: File exists")
 
 
-def test_a_journal_that_is_none(site: Site, tmp_path: Path) -> None:
+def test_with_a_journal_that_is_none_it_watches_and_alerts_but_moves_nothing(
+    site: Site, run: Start, tmp_path: Path
+) -> None:
     (tmp_path / "state").mkdir()
-    (tmp_path / "state/journal.sqlite").write_text("this is a diary " * 100)
-    refused(site.configure(tmp_path), "this is not an SQLite file, so not a journal; set another path")
+    diary = tmp_path / "state/journal.sqlite"
+    diary.write_text("this is a diary " * 100)
+    service = run(site.configure(tmp_path))
+    service.await_healthy()
+
+    (alert,) = service.status()["alerts"]
+    assert (alert["alert"], alert["severity"]) == ("WatchdogJournalFailing", "critical")
+    refusal = service.command("rollback", MODEL)
+    assert refusal.returncode == UNREACHABLE
+    assert "this is not an SQLite file, so not a journal" in refusal.stderr
+    assert site.triton.ready_versions(MODEL) == [1, 2]
+
+    diary.rename(tmp_path / "diary")
+    eventually(lambda: not service.status()["alerts"], "the journal is begun anew", timeout_s=90)
+    assert service.command("rollback", MODEL).returncode == 0
 
 
 def test_a_journal_whose_last_decision_means_nothing(site: Site, run: Start, tmp_path: Path) -> None:
@@ -203,12 +219,14 @@ def test_a_journal_whose_last_decision_means_nothing(site: Site, run: Start, tmp
     service.command("hold", MODEL)
     service.signal(signal.SIGTERM)
     service.end()
-    insert = "INSERT INTO entries (at, kind, model, data) VALUES (1, 'decision', ?, ?)"
-    for data, said in (('{"after": {"state": "asleep"}}', "can't be resumed from"), ("{", "can't be read")):
-        with sqlite3.connect(tmp_path / "state/journal.sqlite") as connection:
-            connection.execute(insert, (MODEL, data))
-        connection.close()
-        refused(config, said)
+    insert = (
+        "INSERT INTO entries (seq, at, kind, model, data, hash)"
+        " VALUES ((SELECT max(seq) + 1 FROM entries), 1, 'decision', ?, ?, zeroblob(32))"
+    )
+    with sqlite3.connect(tmp_path / "state/journal.sqlite") as connection:
+        connection.execute(insert, (MODEL, '{"after": {"state": "asleep"}}'))
+    connection.close()
+    refused(config, "can't be resumed from")
 
 
 def test_all_that_is_missing_is_told_at_once(site: Site, tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ class Part:
 
     async def tick(self) -> None: ...
 
+    look_every_s = 1.0
+
     async def look_at_route(self) -> None: ...
 
     async def count(self) -> None: ...
@@ -54,6 +56,8 @@ class Part:
     async def recall(self) -> None: ...
 
     async def close(self) -> None: ...
+
+    def hold(self, source: str, conditions: Any) -> None: ...
 
     def know(self, model: str, state: PolicyState) -> None: ...
 
@@ -75,6 +79,7 @@ def a_watching(config: Config, timekeeper: Timekeeper | None = None) -> Watching
         servers=dict.fromkeys(names, part),
         gpus=None if config.gpu is None else a_gpu_watch(config.gpu),
         timekeeper=timekeeper or a_timekeeper(),
+        authority=None,
         scheduler=AsyncIOScheduler(timezone=UTC),
         stack=AsyncExitStack(),
     )
@@ -131,7 +136,7 @@ async def test_whoever_is_told_where_a_probes_time_went_is_told_before_the_watch
 
 
 def a_watchdog(config: Config) -> Watchdog:
-    journal: Any = SimpleNamespace()
+    journal: Any = SimpleNamespace(watch=lambda _: None, trouble=None)
     return Watchdog(Path("watchdog.yaml"), config, journal)
 
 

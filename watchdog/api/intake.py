@@ -5,7 +5,6 @@ Reported pairs can say that the fast engine is wrong, and so need the token, as 
 """
 
 import asyncio
-import contextlib
 import functools
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -13,8 +12,10 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from watchdog.api.oip_request import WrongBodyError, decode, parse_object
+from watchdog.api import body as bodies
+from watchdog.api.oip_request import decode
 from watchdog.api.service import Intake, NoSuchModelError, Service
+from watchdog.api.strict_json import WrongBodyError, parse_object
 from watchdog.live.shadow import Mirrored
 from watchdog.live.studies import Slice
 from watchdog.model.event import Source
@@ -24,8 +25,6 @@ MAX_JSON_BYTES = 2**20
 MAX_MIRRORED_BYTES = 64 * 2**20
 MAX_MIRRORED_JSON_BYTES = 16 * 2**20
 """Numbers written out take many times their memory until they are an array."""
-_WITHIN_S = 30.0
-"""A body that takes longer to arrive is given up: it holds a place in the queue."""
 _MOST_VALUES = 10_000
 _LONGEST_KEY = 256
 
@@ -36,7 +35,7 @@ T = TypeVar("T")
 
 
 def routes(service: Service, authorise: Authorise, authorise_claims: Authorise) -> list[web.RouteDef]:
-    """To be added before routes that match any command of a model.
+    """What takes patients' answers.
 
     Args:
         service: what the routes are for.
@@ -81,7 +80,7 @@ class _Routes:
         except WrongBodyError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         if not taken:
-            await _drain(request)
+            await bodies.drain(request)
         return web.json_response({}, status=202)
 
     def _intake(self, request: web.Request, source: Source, *, served: bool = False) -> Intake:
@@ -108,36 +107,13 @@ def _taken(count: int) -> web.Response:
 
 async def _mirrored(request: web.Request) -> Mirrored:
     header_length = request.headers.get("Inference-Header-Content-Length")
-    body = await _read(request, MAX_MIRRORED_JSON_BYTES if header_length is None else MAX_MIRRORED_BYTES)
+    body = await bodies.read(request, MAX_MIRRORED_JSON_BYTES if header_length is None else MAX_MIRRORED_BYTES)
     return await asyncio.to_thread(decode, body, header_length)
-
-
-async def _read(request: web.Request, limit: int) -> bytes:
-    """The whole body, which may announce or be more than we would hold, or never end."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_WITHIN_S):
-            while max(len(body), request.content_length or 0) <= limit and (chunk := await request.content.readany()):
-                body += chunk
-    except web.RequestPayloadError as error:
-        raise web.HTTPBadRequest(text="the body is not what its headers announce") from error
-    except TimeoutError as error:
-        raise web.HTTPRequestTimeout(text=f"the body did not arrive within {_WITHIN_S:g} s") from error
-    if (size := max(len(body), request.content_length or 0)) > limit:
-        raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=size)
-    return bytes(body)
-
-
-async def _drain(request: web.Request) -> None:
-    """Let the body pass, so that the connection can be used again."""
-    with contextlib.suppress(web.RequestPayloadError):
-        async for _ in request.content.iter_any():
-            pass
 
 
 async def _listed(request: web.Request, key: str, parse: Callable[[Any, str], T]) -> list[T]:
     """What ``{key: [...]}`` holds, each entry parsed: in a thread, since a megabyte of it takes a while."""
-    body = await _read(request, MAX_JSON_BYTES)
+    body = await bodies.read(request, MAX_JSON_BYTES)
     try:
         return await asyncio.to_thread(_entries, body, key, parse)
     except WrongBodyError as error:
@@ -145,7 +121,7 @@ async def _listed(request: web.Request, key: str, parse: Callable[[Any, str], T]
 
 
 def _entries(body: bytes, key: str, parse: Callable[[Any, str], T]) -> list[T]:
-    parsed = parse_object(body)
+    parsed = parse_object(body, non_finite=True)
     _refuse_unknown(parsed, {key}, "")
     entries = parsed.get(key)
     if not isinstance(entries, list):

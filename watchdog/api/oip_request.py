@@ -1,19 +1,14 @@
 """The Open Inference Protocol's HTTP request: JSON, with or without the binary tensor extension."""
 
-import json
 from typing import Any
 
+from watchdog.api.strict_json import WrongBodyError, parse_object
 from watchdog.endpoints.faults import FaultError
 from watchdog.endpoints.tensors import from_bytes, from_json
 from watchdog.live.shadow import Mirrored
 from watchdog.model.tensor import Array
 
-
-class WrongBodyError(ValueError):
-    """A body that can't be used: the path to the field, and what is wrong with it. Quotes no value."""
-
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"{path}: {problem}" if path else problem)
+__all__ = ["WrongBodyError", "decode"]
 
 
 def decode(body: bytes, header_length: str | None) -> Mirrored:
@@ -26,7 +21,7 @@ def decode(body: bytes, header_length: str | None) -> Mirrored:
         WrongBodyError: it is no such request, or has inputs that are no numbers.
     """
     split = len(body) if header_length is None else _split(header_length, len(body))
-    request = parse_object(body[:split])
+    request = parse_object(body[:split], non_finite=True)
     listed = request.get("inputs")
     if not isinstance(listed, list) or not listed:
         raise WrongBodyError("inputs", "must be a list of at least one tensor")
@@ -41,22 +36,6 @@ def decode(body: bytes, header_length: str | None) -> Mirrored:
         raise WrongBodyError("", f"{len(rest)} bytes too many after the inputs")
     said = request.get("id")
     return Mirrored(inputs=inputs, id=said if isinstance(said, str) else "")
-
-
-def parse_object(body: bytes) -> dict[str, Any]:
-    """A JSON object; a bare ``NaN`` or ``Infinity`` is read as such.
-
-    Raises:
-        WrongBodyError: it is none.
-    """
-    try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise WrongBodyError("", f"the body is not JSON{where}") from error
-    if not isinstance(parsed, dict):
-        raise WrongBodyError("", "the body must be a JSON object")
-    return parsed
 
 
 def _split(header_length: str, size: int) -> int:

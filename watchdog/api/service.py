@@ -1,12 +1,14 @@
 """What the HTTP server needs of the running watchdog."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from watchdog.live.shadow import Read
 from watchdog.live.studies import Slice
 from watchdog.model.event import Command, Source
+from watchdog.model.gate import Gate
 from watchdog.model.observation import Pair
+from watchdog.model.route import Published
 
 
 class NoSuchModelError(LookupError):
@@ -59,7 +61,44 @@ class Service(Protocol):
 
         Raises:
             NoSuchModelError: the model is not watched.
+            NotLeadingError: another watchdog decides about its route, so nothing was done.
             OSError: the journal can't record the command, so nothing was done.
+        """
+
+    def gate(self, model: str) -> Gate:
+        """Whether a deployment of this model may go on.
+
+        Raises:
+            NoSuchModelError: the model is not watched.
+        """
+
+    def route(self, model: str) -> Published:
+        """The route as it should be now.
+
+        Raises:
+            NoSuchModelError: the model is not watched.
+        """
+
+    async def route_changed(self, model: str, seen: Published, timeout_s: float) -> Published:
+        """The route once it is another than `seen`, or as it is when the time is up.
+
+        Raises:
+            NoSuchModelError: the model is not watched, or no longer.
+        """
+
+    def route_ready(self, model: str) -> str | None:
+        """None while the public name is known to be answered as it should be, else why that isn't known.
+
+        Raises:
+            NoSuchModelError: the model is not watched.
+        """
+
+    async def note(self, model: str, actor: str, said: Mapping[str, str | bool]) -> None:
+        """Put a controller's call, and what it was answered, into the journal (`EntryKind.HOOK`).
+
+        Raises:
+            NoSuchModelError: the model is not watched.
+            OSError: the journal can't record it.
         """
 
     def intake(self, model: str, *, served: bool = False) -> Intake:
@@ -73,8 +112,15 @@ class Service(Protocol):
             NoSuchModelError: the model is not watched.
         """
 
+    def hook_token(self) -> str | None:
+        """A token that the hooks take beside `token`; None where there is none.
+
+        Raises:
+            ValueError: its file can't be read.
+        """
+
     def token(self) -> str | None:
-        """The token that commands need, read afresh; None where commands are not offered.
+        """The tokens that commands need, a line each, read afresh; None where commands are not offered.
 
         Raises:
             ValueError: its file can't be read.

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from watchdog import __version__
-from watchdog.cli import canaries, demonstrate, look, remote, replay, serve
+from watchdog.cli import canaries, demonstrate, gate, journal, look, remote, replay, serve
 
 app = typer.Typer(
     name="watchdog",
@@ -47,5 +47,8 @@ app.command()(remote.rollback)
 app.command()(remote.promote)
 app.command()(remote.hold)
 app.command()(remote.release)
+app.command()(remote.look)
+app.command()(gate.gate)
 app.add_typer(canaries.app, name="canaries")
+app.add_typer(journal.app, name="journal")
 app.command()(demonstrate.demo)

@@ -1,35 +1,22 @@
 """Talking to a running watchdog over its HTTP API."""
 
-import getpass
-import http.client
-import json
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from watchdog.cli import terminal
+from watchdog.cli import client, terminal
+from watchdog.cli.client import URL, AsJson, Model, TokenFile, Url
 
 _TIMEOUT_S = 90.0
 """A command may wait for an engine to be loaded."""
 
-Url = Annotated[str, typer.Option(envvar="WATCHDOG_URL", help="The running watchdog.")]
-TokenFile = Annotated[
-    Path | None, typer.Option("--token-file", envvar="WATCHDOG_TOKEN_FILE", help="The file that holds the API's token.")
-]
 Why = Annotated[str, typer.Option("--why", help="For the journal: why.")]
-AsJson = Annotated[bool, typer.Option("--json", help="The server's JSON as it is.")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name in the configuration.")]
-
-_URL = "http://127.0.0.1:9469"
 
 
 def status(
-    url: Url = _URL,
+    url: Url = URL,
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C.")] = False,
 ) -> None:
@@ -45,33 +32,34 @@ def status(
     raise typer.Exit(terminal.NOT_RIGHT if document["alerts"] else 0)
 
 
-def rollback(model: Model, url: Url = _URL, token: TokenFile = None, why: Why = "", as_json: AsJson = False) -> None:
+def rollback(model: Model, url: Url = URL, token: TokenFile = None, why: Why = "", as_json: AsJson = False) -> None:
     """Move MODEL to its safe engine, once that is proven."""
     _command("rollback", model, url, token, why=why, as_json=as_json)
 
 
-def promote(model: Model, url: Url = _URL, token: TokenFile = None, why: Why = "", as_json: AsJson = False) -> None:
+def promote(model: Model, url: Url = URL, token: TokenFile = None, why: Why = "", as_json: AsJson = False) -> None:
     """Return MODEL to its fast engine; if it does not prove itself at once, it is moved back."""
     _command("promote", model, url, token, why=why, as_json=as_json)
 
 
-def hold(model: Model, url: Url = _URL, token: TokenFile = None, why: Why = "", as_json: AsJson = False) -> None:
+def hold(model: Model, url: Url = URL, token: TokenFile = None, why: Why = "", as_json: AsJson = False) -> None:
     """Move nothing of MODEL until it is released; probing and alerting go on."""
     _command("hold", model, url, token, why=why, as_json=as_json)
 
 
-def release(model: Model, url: Url = _URL, token: TokenFile = None, why: Why = "", as_json: AsJson = False) -> None:
+def release(model: Model, url: Url = URL, token: TokenFile = None, why: Why = "", as_json: AsJson = False) -> None:
     """End a hold of MODEL, or its lock after flapping."""
     _command("release", model, url, token, why=why, as_json=as_json)
 
 
+def look(model: Model, url: Url = URL, token: TokenFile = None, why: Why = "", as_json: AsJson = False) -> None:
+    """Ask canaries about both engines of MODEL now, and let the policy draw its conclusions."""
+    _command("look", model, url, token, why=why, as_json=as_json)
+
+
 def _command(command: str, model: str, url: str, token_file: Path | None, *, why: str, as_json: bool) -> None:
-    headers = {"Content-Type": "application/json"}
-    if token_file is not None:
-        headers["Authorization"] = f"Bearer {_token(token_file)}"
-    body = json.dumps({"actor": _user(), "why": why}).encode()
-    path = f"/api/v1/models/{urllib.parse.quote(model, safe='')}/{command}"
-    answer = _ask(url, path, "decisions", body, headers)
+    body = {"actor": client.user(), "why": why}
+    answer = _ask(url, client.path_of(model, command), "decisions", body, client.authorised(token_file))
     decisions = answer["decisions"]
     if as_json:
         terminal.print_json(answer)
@@ -79,62 +67,24 @@ def _command(command: str, model: str, url: str, token_file: Path | None, *, why
         terminal.out().print(f"{d['before']} → {d['after']}  [bold]{d['reason']}[/]  {terminal.plain(d['detail'])}")
     if len(decisions) == 1 and decisions[0]["before"] == decisions[0]["after"]:
         terminal.fail(terminal.NOT_RIGHT, f"{model} is {decisions[0]['after']}: there is nothing to {command}")
-    if any(d["trigger"] in ("target-unproven", "switch-failed", "promotion-failed") for d in decisions):
+    if not answer["done"]:
         terminal.fail(terminal.NOT_RIGHT, f"{command} was not done: {decisions[-1]['detail']}")
-
-
-def _token(file: Path) -> str:
-    try:
-        token = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        terminal.fail(terminal.WRONG_CALL, f"--token-file: {file} can't be read: {error}")
-    if not token.isascii() or not token.isprintable():  # the client library's own error would show it
-        terminal.fail(terminal.WRONG_CALL, f"--token-file: {file} must hold one line of printable ASCII")
-    return token
-
-
-def _user() -> str:
-    try:
-        return f"{getpass.getuser()} (command line)"
-    except (KeyError, OSError):
-        return "command line"
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A watchdog redirects nobody, and the token is for nobody else."""
-
-    def redirect_request(self, *_: Any) -> None: ...
 
 
 def _status(url: str) -> Any:
     return _ask(url, "/api/v1/status", "models")
 
 
-def _ask(url: str, path: str, key: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Any:
-    """The JSON object that a watchdog answers with; `key` tells it from any other server's."""
-    if not url.startswith(("http://", "https://")):
-        terminal.fail(terminal.WRONG_CALL, f"--url {url}: must begin with http:// or https://")
-    # The environment's proxies are not for a sidecar.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+def _ask(
+    url: str, path: str, key: str, body: dict[str, str] | None = None, headers: dict[str, str] | None = None
+) -> Any:
+    """`client.ask`; ends the program where there is no answer."""
     try:
-        request = urllib.request.Request(f"{url.rstrip('/')}{path}", data=body, headers=headers or {})  # noqa: S310 - checked above
-        with opener.open(request, timeout=_TIMEOUT_S) as response:
-            answer = json.load(response)
-    except urllib.error.HTTPError as error:
-        terminal.fail(terminal.NOT_RIGHT, f"{url} says {error.code}: {_said(error)}")
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        terminal.fail(terminal.UNREACHABLE, f"no watchdog answers at {url}: {reason}", "name another with --url")
-    if not isinstance(answer, dict) or key not in answer:
-        terminal.fail(terminal.UNREACHABLE, f"what answers at {url} is no watchdog", "name another with --url")
-    return answer
-
-
-def _said(error: urllib.error.HTTPError) -> str:
-    try:
-        return str(json.load(error)["error"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return str(error.reason)
+        return client.ask(url, path, key, timeout_s=_TIMEOUT_S, body=body, headers=headers)
+    except client.NoAnswerError as error:
+        terminal.fail(terminal.UNREACHABLE, str(error))
+    except client.RefusedError as error:
+        terminal.fail(terminal.NOT_RIGHT, str(error))
 
 
 def _watch(url: str) -> None:

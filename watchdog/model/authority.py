@@ -10,3 +10,7 @@ class Permission:
     leads: bool
     """Whether this watchdog's word counts; one that follows takes the route as it finds it."""
     detail: str
+
+
+class NotLeadingError(Exception):
+    """Another watchdog decides about the route; the text says which."""

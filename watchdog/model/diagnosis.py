@@ -28,8 +28,14 @@ class Conclusion(StrEnum):
     """Neither engine answers, or a cache does: blind, and moving traffic would not help."""
     DATA_DRIFT = "data-drift"
     """Answers to patients' images changed, and both engines are right: the images changed."""
+    INTERMITTENT = "intermittent"
+    """The serving engine is right when asked again, but has been wrong too often; the other is proven good."""
     ROUTE_MOVED = "route-moved"
     """The engine that should serve is right, but the public name is answered by another."""
+
+
+OF_THE_ENGINE = frozenset({Conclusion.ENGINE_FAULT, Conclusion.INTERMITTENT})
+"""What is held against an engine before others that watch the same route."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from watchdog.model.authority import Permission
 from watchdog.model.diagnosis import Diagnosis
 from watchdog.model.engine import Role
 from watchdog.model.gpu import GpuReading, Leak
 from watchdog.model.load import Load
 from watchdog.model.notice import Delivery, Notice
 from watchdog.model.probe import ProbeResult
-from watchdog.model.route import Applied, Observed
+from watchdog.model.route import Applied, Observed, share_of_fast
 from watchdog.model.score import Score
 from watchdog.model.verdict import Assessment, Finding
 
@@ -26,6 +27,8 @@ class Command(StrEnum):
     """Move nothing until released; go on probing and alerting."""
     RELEASE = "release"
     """End a hold or a lock."""
+    LOOK = "look"
+    """Ask canaries about both engines now; what follows is the policy's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,21 +41,46 @@ class Probed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Ticked:
+    """Time has passed, and a probe of the public name has shown nothing new."""
+
+    model: str
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beside:
+    """A canary came back from the fast engine itself, while it serves little or nothing."""
+
+    model: str
+    at: float
+    assessment: Assessment
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Diagnosed:
     model: str
     at: float
     diagnosis: Diagnosis
+    began_wrong: bool = False
+    """Whether a wrong answer of the serving engine was the occasion."""
+    permission: Permission | None = None
+    """Of a shared route: whether this watchdog may move it."""
+    observed: Observed | None = None
+    """Of a shared route, what its router says, if this watchdog follows another."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Proved:
-    """A switch's target was probed because somebody asked for the switch."""
+    """A switch's target was probed, before anything is switched."""
 
     model: str
     at: float
     role: Role
     ok: bool
     detail: str
+    assessment: Assessment | None = None
+    """The first that was not right."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,11 +99,18 @@ class Switched:
     model: str
     at: float
     to: Role
+    percent: int = 100
+    """How much of ordinary traffic `to` should get."""
     applied: Applied
     applied_at: float
     """When the router was done; `at` is when the proof was."""
     proven: bool
     detail: str
+
+    @property
+    def fast_percent(self) -> int:
+        """The share that the fast engine should then have."""
+        return share_of_fast(self.to, self.percent)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,6 +176,8 @@ class Source(StrEnum):
     """How long canaries take, by measure, held against the baseline."""
     OBJECTIVE = "objective"
     """A quantile of how long canaries take, over a window."""
+    PEERS = "peers"
+    """What other watchdogs of the same route hold against the serving engine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

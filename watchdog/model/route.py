@@ -1,8 +1,9 @@
 """Which engine ordinary traffic gets: as desired, and as observed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from watchdog.model.engine import Role
+from watchdog.model.engine import Address, Role
 
 
 def share_of_fast(role: Role, percent: int) -> int:
@@ -37,3 +38,22 @@ class Applied:
     took_s: float = 0.0
     retry: bool = True
     """Whether trying again can help."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """The route that a gateway should have, for those that fetch it."""
+
+    model: str
+    state: str
+    """The policy's."""
+    fast_percent: int
+    """The fast engine's share of ordinary traffic, as it should be now; while a switch is under way, its target."""
+    engines: Mapping[Role, Address]
+    since: float
+    """Since when it is so; Unix seconds."""
+
+    @property
+    def role(self) -> Role:
+        """The engine that gets the larger share."""
+        return Role.FAST if self.fast_percent >= 50 else Role.SAFE

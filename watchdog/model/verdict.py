@@ -37,6 +37,8 @@ class Reason(StrEnum):
     LATENCY = "latency"
     CACHED = "cached"
     NO_ANSWER = "no-answer"
+    PEERS = "peers"
+    """Enough other watchdogs of the same route hold a fault against it."""
     ENGINE_TAG = "engine-tag"
     """Built for another runtime or GPU, or not the engine that the baseline knows."""
     OFF_PROFILE = "off-profile"

@@ -127,13 +127,16 @@ OF_SPEED = frozenset({Conclusion.OVERLOADED, Conclusion.OTHER_SLOWER, Conclusion
 def _of_suspicion(source: Source | None, serving: Lane, other: Lane, *, by_itself: bool) -> Conclusion:
     """What a detector saw, and a burst within limits does not show.
 
-    Pairs ask both engines about the same images, which shows an engine's fault by itself; a stream
-    alone can't tell a fault from other patients. Slowness must still be there, unless it is of some
-    probes only, or an objective that is missed.
+    Pairs ask both engines about the same images, which shows an engine's fault by itself, and so do
+    other watchdogs' canaries where enough agree; a stream alone can't tell a fault from other
+    patients. Slowness must still be there, unless it is of some probes only, or an objective that is
+    missed.
     """
     match source:
-        case Source.SHADOW if other.right:
+        case Source.SHADOW | Source.PEERS if other.right:
             return Conclusion.ENGINE_FAULT
+        case Source.PEERS:
+            return Conclusion.TARGET_UNPROVEN
         case Source.TIMING | Source.OBJECTIVE:
             return Conclusion.SLOWED if by_itself or serving.slower is not None else Conclusion.TRANSIENT
         case _:
@@ -141,7 +144,7 @@ def _of_suspicion(source: Source | None, serving: Lane, other: Lane, *, by_itsel
 
 
 def _conclude(first: Assessment | None, serving: Lane, other: Lane, need: int, *, moved: bool) -> Conclusion:
-    if not _is_bad(first, serving, need):
+    if not _is_bad(None if moved else first, serving, need):  # what another engine answered tells nothing of this one
         return Conclusion.ROUTE_MOVED if moved else Conclusion.TRANSIENT
     if serving.silent and other.silent and (first is None or first.verdict is Verdict.INCONCLUSIVE):
         return Conclusion.SERVER_FAULT

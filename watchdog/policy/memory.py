@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from watchdog.model.engine import Role
+from watchdog.model.route import share_of_fast
 from watchdog.policy.states import State
 
 DAY_S = 86400.0
@@ -32,8 +33,12 @@ class PolicyState:
     since: float = 0.0
     desired: Role = Role.FAST
     """The engine ordinary traffic should get; changes only when a switch has been proven."""
+    share: int = 100
+    """The fast engine's share of ordinary traffic in percent; between 0 and 100 only while it returns in steps."""
     target: Role | None = None
     """Where a switch under way is going."""
+    target_percent: int = 100
+    """How much of ordinary traffic `target` is to get."""
     commanded: bool = False
     """Whether the switch under way was a person's wish."""
     trouble: Trouble | None = None
@@ -47,11 +52,40 @@ class PolicyState:
     slowed: Trouble | None = None
     """The last time that the serving engine took longer than at the baseline, within its limits."""
     switches: tuple[float, ...] = ()
-    """When switches were tried that no router has refused, in the last day."""
+    """When switches were tried that no router has refused, in the last day. Steps of one return count once."""
+    wrong: tuple[float, ...] = ()
+    """When the serving engine was wrong once, and right when it was asked again."""
+    intermittent: Trouble | None = None
+    """The last time that this was too often, where it moves nothing."""
+    waits_since: float = 0.0
+    """From when the time is counted that the way back must wait, or that a probation lasts."""
+    failed_returns: int = 0
+    """How often in a row the fast engine failed on its way back by itself."""
+    good: int = 0
+    """Right answers of the fast engine in the present stage of its way back."""
+    by_itself: bool = False
+    """Whether the way back to the fast engine, until its probation is over, is the watchdog's own."""
 
     @property
     def home(self) -> State:
-        return State.SERVING_FAST if self.desired is Role.FAST else State.SERVING_SAFE
+        if self.desired is Role.FAST:
+            return State.PROBATION if self.by_itself else State.SERVING_FAST
+        return State.RETURNING if self.share > 0 else State.SERVING_SAFE
+
+    @property
+    def on_trial(self) -> Role:
+        """The engine whose fault would be a reason to move."""
+        return Role.FAST if self.share > 0 else Role.SAFE
+
+    @property
+    def route(self) -> tuple[Role, int]:
+        """The route as a router is asked for it: a role, and its share in percent."""
+        return (Role.FAST, self.share) if self.share > 0 else (Role.SAFE, 100)
+
+    @property
+    def wanted_share(self) -> int:
+        """The fast engine's share as it should be now: while a switch is under way, its target's."""
+        return self.share if self.target is None else share_of_fast(self.target, self.target_percent)
 
     def recent_switches(self, now: float) -> tuple[float, ...]:
         """Those of the last 24 hours."""
@@ -60,15 +94,27 @@ class PolicyState:
     def resumed(self, now: float) -> Self:
         """The state to start from after a restart: what was under way is looked at afresh.
 
-        A burst or a switch that was cut off leaves the desired route as it was; the first probe
-        of the public name shows which engine answers, and the table does the rest.
+        A burst or a proof that was cut off leaves the route as it was, and the first probe begins
+        anew. A switch may or may not have happened: its journal entries and its router must tell.
         """
-        if self.state in (State.CONFIRMING, State.PROVING, State.SWITCHING):
-            return replace(self, state=self.home, since=now, target=None, commanded=False)
+        if self.state in (State.CONFIRMING, State.PROVING):
+            return self.at_home(now)
+        if self.state in (State.RECOVERING, State.RETURNING):
+            return replace(self, since=now, good=0)  # nobody looked meanwhile
         return self
 
+    def towards(self, target: Role, percent: int, now: float) -> Self:
+        """In the middle of a switch."""
+        if self.state is State.SWITCHING and (self.target, self.target_percent) == (target, percent):
+            return self
+        return replace(self, state=State.SWITCHING, since=now, target=target, target_percent=percent)
+
+    def at_home(self, now: float) -> Self:
+        """With nothing under way."""
+        return replace(self, state=self.home, since=now, target=None, target_percent=100, commanded=False)
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"switches": list(self.switches)}
+        return asdict(self) | {"switches": list(self.switches), "wrong": list(self.wrong)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -78,11 +124,14 @@ class PolicyState:
             ValueError: the data is not a policy state.
         """
         try:
+            desired = Role(data["desired"])
             return cls(
                 state=State(data["state"]),
                 since=float(data["since"]),
-                desired=Role(data["desired"]),
+                desired=desired,
+                share=int(data.get("share", 100 if desired is Role.FAST else 0)),  # older journals know no shares
                 target=None if data["target"] is None else Role(data["target"]),
+                target_percent=int(data.get("target_percent", 100)),
                 commanded=bool(data["commanded"]),
                 trouble=_trouble(data["trouble"]),
                 cause=_trouble(data["cause"]),
@@ -90,6 +139,12 @@ class PolicyState:
                 drifted=_trouble(data.get("drifted")),  # journals of before know nothing of it
                 slowed=_trouble(data.get("slowed")),
                 switches=tuple(float(at) for at in data["switches"]),
+                wrong=tuple(float(at) for at in data.get("wrong", ())),
+                intermittent=_trouble(data.get("intermittent")),
+                waits_since=float(data.get("waits_since", data["since"])),
+                failed_returns=int(data.get("failed_returns", 0)),
+                good=int(data.get("good", 0)),
+                by_itself=bool(data.get("by_itself", False)),
             )
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not a policy state: {error!r}") from error

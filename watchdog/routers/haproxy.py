@@ -9,14 +9,12 @@ between, a reload gives the fast engine no more than it had, and the safe one wh
 
 import asyncio
 import errno
-import fcntl
 import os
 import re
-import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
@@ -26,6 +24,7 @@ from pydantic import AfterValidator
 from watchdog.model.engine import Address, Role
 from watchdog.model.route import Applied, Observed, share_of_fast
 from watchdog.routers.refusal import RefusedError
+from watchdog.routers.shared_file import ADVICE, ChangedError, locked, replace
 from watchdog.settings import Duration, LocalPath, Settings
 from watchdog.transport import one_line
 
@@ -40,15 +39,7 @@ _SOCKET_ADVICE = {
     errno.ECONNREFUSED: "is HAProxy running?",
     errno.EACCES: "the `user`, `group` and `mode` of its `stats socket` must let the watchdog in",
 }
-_FILE_ADVICE = {
-    errno.ENOENT: "write it first, as haproxy.cfg names it",
-    errno.EACCES: "the watchdog must be able to read it and to write in its folder",
-    errno.EPERM: "the watchdog must own it, or everybody be able to read it",
-    errno.EROFS: "mount its folder for writing",
-    errno.EBUSY: "mount its folder, not the file alone: a file that is a mount can't be renamed over",
-    errno.ENOSPC: "free some space on its disk",
-    errno.EDQUOT: "free some space on its disk",
-}
+_FILE_ADVICE = {**ADVICE, errno.ENOENT: "write it first, as haproxy.cfg names it"}
 _REFUSAL_ADVICE = {
     "Permission denied": "give this stats socket `level admin`",
     "Unknown map identifier": "`map_file` must be written exactly as in haproxy.cfg, and be used there",
@@ -253,6 +244,8 @@ class _MapFile:
             await self._do(partial(_keep, self._path, self._key, share, only_lower=only_lower))
         except OSError as error:
             return self.problem(error)
+        except ChangedError:
+            return f"{self}: somebody changed it at this moment; nothing was written"
         return ""
 
     async def _do(self, work: Callable[[], _Result]) -> _Result:
@@ -286,42 +279,15 @@ def _lines(key: bytes) -> re.Pattern[bytes]:
 
 def _keep(path: Path, key: bytes, share: int, *, only_lower: bool) -> None:
     target = path.resolve()  # a link stays one
-    with _locked(target.parent) as folder:
+    with locked(target.parent) as folder:
+        before = target.stat()
         old = target.read_bytes()
         if only_lower and _highest(values_of(old, key)) <= share:
             return
         new = with_share(old, key, share)
         if new != old:
-            _replace(target, new)
+            replace(target, new, before)
             os.fsync(folder)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    """The folder's handle, while no other model's router, here or in another process, rewrites a map in it."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield handle
-    finally:
-        os.close(handle)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """At once, and readable for those who could read it before."""
-    before = path.stat()
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
-        try:
-            os.fchown(file.fileno(), before.st_uid, before.st_gid)
-        except PermissionError:
-            if not before.st_mode & stat.S_IROTH:
-                raise
-        os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 async def _exchange(socket: Path, command: bytes) -> bytes:

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPEN
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 
 from watchdog import __version__
-from watchdog.model.diagnosis import Conclusion
+from watchdog.model.diagnosis import OF_THE_ENGINE, Conclusion
 from watchdog.model.engine import Role
 from watchdog.model.event import (
     Baselined,
@@ -121,10 +121,22 @@ class Metrics:
             registry=r,
         )
         self._state = Gauge("watchdog_state", "1 for the state a model is in.", ["model", "state"], registry=r)
+        self._fault = Gauge(
+            "watchdog_engine_fault",
+            "1 while a fault of the engine that should serve is confirmed; a quorum of watchdogs counts it.",
+            ["model"],
+            registry=r,
+        )
         self._desired = Gauge(
             "watchdog_route_desired",
             "1 for the engine that ordinary traffic should get.",
             ["model", "engine"],
+            registry=r,
+        )
+        self._share = Gauge(
+            "watchdog_route_fast_ratio",
+            "The fast engine's share of ordinary traffic, as it should be.",
+            ["model"],
             registry=r,
         )
         self._observed = Gauge(
@@ -267,6 +279,8 @@ class Metrics:
         """Take a model's policy state as it is, such as the one resumed at start."""
         _one_hot(self._state, model, State, state.state)
         _one_hot(self._desired, model, Role, state.desired)
+        self._share.labels(model).set(state.share / 100)
+        self._fault.labels(model).set(state.trouble is not None and state.trouble.conclusion in OF_THE_ENGINE)
 
     def _begin(self, model: str) -> None:
         """Count from 0 what may go wrong: a series that begins at 1 has not increased, as Prometheus sees it."""
