@@ -122,7 +122,7 @@ class Cycle:
                 await self._settle_the_past()
                 await self._settle(await self._probe_public())
                 await self._hear_others()
-                if self.state.state in _TIMED and await self._decides():
+                if self.state.state is State.PROBATION or (self.state.state in _TIMED and await self._decides()):
                     await self._settle(Ticked(model=self.model, at=self._clock()))
             except Exception as error:  # noqa: BLE001 - a bug must neither end the watch nor be silent
                 self._fail(error)
