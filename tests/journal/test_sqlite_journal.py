@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.journal.journals import looked_at
+from watchdog.journal.reading import opened
 from watchdog.journal.sqlite import SqliteJournal
 from watchdog.model.journal import Entry, EntryKind
 
@@ -229,6 +230,17 @@ async def test_a_place_that_cannot_be_written(tmp_path: Path, place: str) -> Non
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="folder must exist and this user may read and write"):
         await SqliteJournal.open(tmp_path / place)
+
+
+async def test_damage_that_sqlite_cannot_put_into_words(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    journal = await SqliteJournal.open(path)
+    await journal.close()
+    path.write_bytes(path.read_bytes().replace(b"entries_by_model", b"\x80ntries_by_model"))
+    with pytest.raises(OSError, match="the journal is damaged"):
+        await SqliteJournal.open(path)
+    with pytest.raises(OSError, match="the journal is damaged"), opened(path) as reader:
+        reader.bounds()
 
 
 async def test_a_closed_journal_says_so(tmp_path: Path) -> None:

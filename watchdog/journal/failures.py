@@ -21,8 +21,15 @@ _ADVICE = {
 }
 
 
-def translated(error: sqlite3.Error, path: Path) -> OSError:
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+"""What the library raises; the latter where it can't even put the damage of a file into words."""
+
+
+def translated(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> OSError:
     """The same as an OSError that names the file and what to do."""
+    if isinstance(error, UnicodeDecodeError):
+        number, advice = _ADVICE[sqlite3.SQLITE_CORRUPT]
+        return OSError(number, advice, str(path))
     number, advice = _ADVICE.get(primary_code(error), (errno.EIO, "the journal can't be used; check its disk"))
     return OSError(number, f"{advice} ({error})", str(path))
 

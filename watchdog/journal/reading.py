@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from watchdog.journal.chain import Link, digest_of
-from watchdog.journal.failures import translated, unreadable
+from watchdog.journal.failures import FAILURES, translated, unreadable
 from watchdog.journal.rows import RowError
 from watchdog.journal.schema import UNCHAINED, transaction, version_of
 
@@ -92,7 +92,7 @@ def opened(state: Path) -> Iterator[Reader]:
             if not version:
                 raise OSError(errno.EINVAL, "this file is empty, so not a journal", str(path))
             yield Reader(connection, version)
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise translated(error, path) from error
     except RowError as error:
         raise unreadable(error.seq, error.why, path) from error

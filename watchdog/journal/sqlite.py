@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from watchdog.journal import retention, rows
-from watchdog.journal.failures import primary_code, translated, unreadable
+from watchdog.journal.failures import FAILURES, primary_code, translated, unreadable
 from watchdog.journal.retention import Compacted, JournalSettings
 from watchdog.journal.rows import RowError
 from watchdog.journal.schema import prepare, touch, transaction
@@ -196,7 +196,7 @@ class SqliteJournal:
         try:
             async with asyncio.timeout(patience_s):
                 return await asyncio.get_running_loop().run_in_executor(self._worker, unless_late)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise translated(error, self._path) from error
         except RowError as error:
             raise unreadable(error.seq, error.why, self._path) from error
