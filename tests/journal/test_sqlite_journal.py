@@ -236,7 +236,8 @@ async def test_damage_that_sqlite_cannot_put_into_words(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     journal = await SqliteJournal.open(path)
     await journal.close()
-    path.write_bytes(path.read_bytes().replace(b"entries_by_model", b"\x80ntries_by_model"))
+    spoilt = path.read_bytes().replace(b"CREATE INDEX entries_by_model", b"CREATE \x80NDEX entries_by_model")
+    path.write_bytes(spoilt.replace(b"entries_by_model", b"\x80ntries_by_model"))
     with pytest.raises(OSError, match="the journal is damaged"):
         await SqliteJournal.open(path)
     with pytest.raises(OSError, match="the journal is damaged"), opened(path) as reader:
