@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from watchdog.model.engine import Role
 from watchdog.model.notice import Condition, Notice, NoticeKind, Severity
 from watchdog.model.verdict import Finding, Reason
-from watchdog.policy.memory import PolicyState, Trouble
+from watchdog.policy.memory import WRONG_LATELY_S, PolicyState, Trouble
 from watchdog.policy.states import State
 
 REASSERTED_FOR_S = 900.0
@@ -22,7 +22,7 @@ DRIFTED_FOR_S = 3600.0
 SLOWED_FOR_S = 1800.0
 """The same for a jump of latency within the limits."""
 
-INTERMITTENT_FOR_S = 3600.0
+INTERMITTENT_FOR_S = WRONG_LATELY_S
 """The same for an engine that is wrong now and then, where that moves nothing."""
 
 _BY_CONCLUSION = {
@@ -53,9 +53,9 @@ def conditions(model: str, state: PolicyState, now: float) -> tuple[Condition, .
         )
     if state.trouble is not None:
         found.append(_condition(*_named(state.trouble, model), state.trouble))
-    elif state.intermittent is not None and now - state.intermittent.since < INTERMITTENT_FOR_S:
-        found.append(_condition(*_named(state.intermittent, model), state.intermittent))
-    if state.failed_returns and state.share < 100:
+    elif (intermittent := state.wrong_now_and_then(now)) is not None:
+        found.append(_condition(*_named(intermittent, model), intermittent))
+    if state.failed_returns and state.share < 100 and state.cause is not None:  # else a person has ended it
         again = Trouble(
             reason="return-failed",
             conclusion="return-failed",
@@ -63,14 +63,14 @@ def conditions(model: str, state: PolicyState, now: float) -> tuple[Condition, .
             since=state.waits_since,
         )
         found.append(_condition("WatchdogReturnFailed", Severity.WARNING, model, "could not return to fast", again))
-    if state.reasserted is not None and now - state.reasserted.since < REASSERTED_FOR_S:
+    if state.reasserted is not None and state.reasserted.is_recent(now, REASSERTED_FOR_S):
         found.append(
             _condition("WatchdogRouteReasserted", Severity.WARNING, model, "had its route moved back", state.reasserted)
         )
-    if state.drifted is not None and now - state.drifted.since < DRIFTED_FOR_S:
+    if state.drifted is not None and state.drifted.is_recent(now, DRIFTED_FOR_S):
         says = "answers patients' images otherwise than it did, and both engines are right"
         found.append(_condition("WatchdogDataDrift", Severity.WARNING, model, says, state.drifted))
-    if state.slowed is not None and now - state.slowed.since < SLOWED_FOR_S:
+    if state.slowed is not None and state.slowed.is_recent(now, SLOWED_FOR_S):
         says = "answers rightly, but takes longer than it should"
         found.append(_condition("WatchdogLatencyJump", Severity.WARNING, model, says, state.slowed))
     if state.state is State.LOCKED:

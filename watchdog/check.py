@@ -1,9 +1,11 @@
 """Tries everything that a configuration names and changes nothing."""
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from watchdog.assembly import (
@@ -22,6 +24,8 @@ from watchdog.assembly import (
 )
 from watchdog.config import ApiSettings, Config, ModelSettings
 from watchdog.gpu import open_gpus
+from watchdog.journal.reading import FILE_NAME, opened
+from watchdog.kubernetes import Kubernetes, KubernetesError, NotFoundError
 from watchdog.model.baseline import Baseline
 from watchdog.model.canary import Canary
 from watchdog.model.engine import Description, Role, TensorSpec
@@ -33,6 +37,7 @@ from watchdog.model.verdict import Verdict
 from watchdog.prober import Prober
 from watchdog.server_tls import server_context
 from watchdog.settings import Secret, Settings
+from watchdog.sharing import SharingSettings
 from watchdog.timekeeper import Timekeeper
 from watchdog.traces import TracesSettings
 from watchdog.tracing import FIRST_SOUND, may_crash
@@ -56,6 +61,9 @@ async def check(config: Config) -> list[Item]:
     async with AsyncExitStack() as stack:
         endpoints = open_endpoints(config, stack)
         items += _api(config.api)
+        items.append(_journal(config.state))
+        if config.sharing is not None:
+            items.append(await _lease(config.sharing))
         for channel in config.channels:
             secrets = [*channel.secret_headers.values(), *channel.secrets_of_kind]
             items.append(_secrets(f"channel {channel.name}", secrets))
@@ -82,6 +90,35 @@ def _api(settings: ApiSettings) -> list[Item]:
         except ValueError as error:
             items.append(Item(ok=False, what="api.tls", detail=str(error)))
     return items
+
+
+def _journal(state: Path) -> Item:
+    file = state / FILE_NAME
+    if not file.exists():
+        beside = next(folder for folder in (state, *state.parents) if folder.exists())
+        ok = beside.is_dir() and os.access(beside, os.W_OK)
+        return Item(ok=ok, what="journal", detail=f"{file} will be made" if ok else f"{beside} can't be written to")
+    try:
+        with opened(file) as journal:
+            first, last = journal.bounds()
+    except OSError as error:
+        return Item(ok=False, what="journal", detail=f"{file}: {error.strerror}")
+    return Item(ok=True, what="journal", detail=f"{file} has {last - first + 1} entries")
+
+
+async def _lease(settings: SharingSettings) -> Item:
+    """Whether the API server can be asked; the Lease itself is made by who runs first."""
+    what, lease = "sharing", settings.lease
+    api = Kubernetes(lease)
+    try:
+        namespace = api.namespace()
+        found = await api.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{lease.name}")
+    except NotFoundError:
+        return Item(ok=True, what=what, detail=f"the Lease {namespace}/{lease.name} will be made")
+    except KubernetesError as error:
+        return Item(ok=False, what=what, detail=str(error))
+    holder = found.get("spec", {}).get("holderIdentity") or "nobody"
+    return Item(ok=True, what=what, detail=f"the Lease {namespace}/{lease.name} is held by {holder}")
 
 
 async def _read_gpus(config: Config, stack: AsyncExitStack) -> GpuReading | None:

@@ -233,6 +233,10 @@ class Config(Settings):
         for kind, named in (("endpoints", self.endpoints), ("models", self.models), ("channels", self.channels)):
             _refuse_repeated(kind, [item.name for item in named])
         known = {endpoint.name for endpoint in self.endpoints}
+        if self.sharing is not None and not any(model.shared for model in self.models):
+            raise FieldError(["sharing"], "is given, but no model is `shared: true`")
+        if self.api.token is not None and self.api.token == self.api.hook_token:
+            raise FieldError(["api", "hook_token"], "is the same file as api.token: hooks would command")
         for i, model in enumerate(self.models):
             if model.shared and self.sharing is None:
                 raise FieldError(["models", i, "shared"], "is true, but `sharing` does not say who decides")

@@ -47,6 +47,8 @@ _TIMED = frozenset({State.SERVING_SAFE, State.RECOVERING, State.RETURNING, State
 """States that time alone can end."""
 _UNINFORMED = PolicySettings(action=Allowed.ALERT)
 """While the journal can't be read: who should serve is not known, nor whether a person holds the route."""
+_MAY_BE_RIGHT = frozenset({Conclusion.OVERLOADED, Conclusion.OTHER_SLOWER, Conclusion.SERVER_FAULT})
+"""Troubles during which the public name may be answered rightly all the same."""
 _OF_THE_ROUTE = frozenset({Conclusion.ROUTE_MOVED, Trigger.SWITCH_FAILED, Trigger.PROMOTION_FAILED})
 """Troubles that only the router itself can show to be over."""
 
@@ -77,6 +79,8 @@ class Cycle:
         self._recalled = state is not None
         self._settled = False
         """Whether what a crash may have left open has been looked into."""
+        self._unrecorded = False
+        """Whether the journal lacks the newest decision, and with it perhaps a person's hold."""
         self._prober = prober
         self._panel = Panel(prober, canaries, probe, drift=drift, drift_burst=drift_burst)
         self._router = router
@@ -104,6 +108,9 @@ class Cycle:
         self._shown = False
         self._route_known = False
         self._recent: dict[str, Assessment] = {}
+        self._wrong_on: frozenset[str] | None = None
+        """Canaries that were answered wrongly in the newest burst: others can't show that this is over.
+        None before the first one: a trouble of an earlier life may be any canary's."""
         self._one_at_a_time = asyncio.Lock()
         self._closed = False
 
@@ -122,8 +129,8 @@ class Cycle:
                 await self._settle_the_past()
                 await self._settle(await self._probe_public())
                 await self._hear_others()
-                if self.state.state is State.PROBATION or (self.state.state in _TIMED and await self._decides()):
-                    await self._settle(Ticked(model=self.model, at=self._clock()))
+                if self.state.state in _TIMED:
+                    await self._let_time_pass()
             except Exception as error:  # noqa: BLE001 - a bug must neither end the watch nor be silent
                 self._fail(error)
 
@@ -171,12 +178,18 @@ class Cycle:
     @property
     def shown(self) -> bool:
         """Whether the public name was answered rightly when it was asked last, and nothing is known to have changed."""
-        return self._shown and self.state.target is None
+        trouble = self.state.trouble
+        right = trouble is None or trouble.conclusion in _MAY_BE_RIGHT or trouble.reason == Reason.LATENCY
+        return self._shown and self._recalled and right and self.state.target is None
 
     def take_over(self, old: "Cycle") -> None:
-        """Go on where the cycle of an earlier configuration stopped."""
-        self.state, self.healthy_at = old.state, old.healthy_at
-        self._recalled, self._settled, self._shown = old._recalled, old._settled, old._shown  # noqa: SLF001 - of the same class
+        """Go on where the cycle of an earlier configuration stopped; what other engines answered proves nothing."""
+        self.state = old.state
+        self._recalled, self._settled, self._unrecorded = old._recalled, old._settled, old._unrecorded  # noqa: SLF001 - of the same class
+        self._switcher.owed = old._switcher.owed  # noqa: SLF001
+        mine, theirs = self._prober.target, old._prober.target  # noqa: SLF001
+        if (mine.engines, mine.public) == (theirs.engines, theirs.public):
+            self.healthy_at, self._shown, self._wrong_on = old.healthy_at, old._shown, old._wrong_on  # noqa: SLF001
 
     async def suspect(self, event: Suspected) -> None:
         """Ask canaries about what a detector saw over many answers."""
@@ -234,7 +247,8 @@ class Cycle:
         while event is not None:
             decision = step(self.state, event, self._policy if self._recalled else _UNINFORMED)
             changed, self.state = decision.after != self.state, decision.after
-            if self._recalled and (changed or decision.changed):  # nothing is written over what can't be read
+            news = changed or decision.changed or self._unrecorded
+            if self._recalled and news:  # nothing is written over what can't be read
                 await self._record(decision)
             self._observe(decision)
             decisions.append(decision)
@@ -262,16 +276,22 @@ class Cycle:
                 assert_never(action)
 
     async def _recall(self) -> None:
-        """The state that the journal knows, if it could not be read at the start. Raises as `recall`."""
+        """The state that the journal knows, if it could not be read at the start. Raises OSError as `recall`."""
         if not self._recalled:
-            self.state = await recall(self._journal, self.model, self._clock())
+            try:
+                self.state = await recall(self._journal, self.model, self._clock())
+            except ValueError as error:  # a watchdog of this version can't read it, which must not end the watch
+                raise OSError(str(error)) from error
             self._recalled = True
 
     async def _settle_the_past(self) -> None:
         """Once after a start: what a crash left between intent, switch, outcome and decision."""
-        if self._settled:
+        if self._settled and not self._switcher.owed:
             return
         try:
+            await self._switcher.pay()
+            if self._settled:
+                return
             await self._recall()
             self.state, switched = await self._switcher.settle(self.state)
         except OSError as error:  # alerts go on meanwhile; nothing can be switched without a journal
@@ -296,6 +316,13 @@ class Cycle:
             self._observe(suspected)
             await self._settle(suspected)
 
+    async def _let_time_pass(self) -> None:
+        """Go on with a way back, if it is this watchdog's; where another leads, nobody judges this one's stage."""
+        if self.state.state is State.PROBATION or await self._decides():
+            await self._settle(Ticked(model=self.model, at=self._clock()))
+        else:
+            self.state = self.state.resumed(self._clock())
+
     async def _decides(self) -> bool:
         """Whether it is this watchdog that brings the fast engine back, where the route is shared."""
         return self._authority is None or (await self._authority.ask(self.model, fault_of(self.state))).leads
@@ -304,7 +331,7 @@ class Cycle:
         canary, state = self._panel.next(), self.state
         assessment = await self._prober.probe(canary, state.desired, public=True, either=0 < state.share < 100)
         self._shown = assessment.verdict in ANSWERED
-        if assessment.verdict is Verdict.HEALTHY:
+        if assessment.verdict is Verdict.HEALTHY and self._recalled:  # else it is not known who should answer
             self.healthy_at = self._clock()
         self._recent[canary.id] = assessment
         found = self._prober.judge.collapse(self._recent.values())
@@ -324,13 +351,17 @@ class Cycle:
         first = cause.assessment if isinstance(cause, Probed | Beside | Proved) else None
         suspected = cause if isinstance(cause, Suspected) else None
         bad = first is not None and first.verdict is not Verdict.HEALTHY
-        serving = first.result.expected if first is not None and bad else self.state.on_trial
-        moved = isinstance(cause, RouteSeen) or (first is not None and names(first, Reason.WRONG_VERSION))
         trouble = self.state.trouble
+        # On a divided route a bad answer of one engine must not end the other's trouble.
+        serving = first.result.expected if first is not None and bad and trouble is None else self.state.on_trial
+        moved = isinstance(cause, RouteSeen) or (first is not None and names(first, Reason.WRONG_VERSION))
         reasons = (first and first.reason, trouble and trouble.reason, suspected and suspected.finding.reason)
         slow = Reason.LATENCY in reasons
-        canaries = self._panel.burst(first, thorough=suspected is not None)
+        if trouble is not None and self._wrong_on is None and not bad:
+            self._wrong_on = _wrong_on(await self._panel.lane(serving, self._panel.canaries, one_by_one=True))
+        canaries = self._panel.burst(first, thorough=suspected is not None, wrong_on=self._wrong_on or ())
         lanes = await self._panel.lanes(serving, canaries, timed=slow)
+        self._wrong_on = _wrong_on(lanes[0])
         device_slow = lanes[0].slower is not None and lanes[0].slower.measure == measures.DEVICE
         diagnosis = diagnose(
             serving=serving,
@@ -342,6 +373,7 @@ class Cycle:
             suspected=None if suspected is None else suspected.finding,
             source=None if suspected is None else suspected.source,
             by_itself=suspected is not None and suspected.by_itself,
+            unheard=lanes[0].right and await self._unheard(first, canaries),
             circumstances=self._circumstances(serving, device_slow) if slow else "",
         )
         self._recent.clear()
@@ -359,6 +391,15 @@ class Cycle:
             diagnosed = replace(diagnosed, permission=permission, observed=observed)
         self._observe(diagnosed)
         return diagnosed
+
+    async def _unheard(self, first: Assessment | None, canaries: Sequence[Canary]) -> bool:
+        """Whether it is the public name that does not answer, though the engine behind it does."""
+        if first is None or not first.result.public or first.result.fault is None:
+            return False
+        role, divided = first.result.expected, 0 < self.state.share < 100
+        asked = canaries[: self._probe.confirm.need]
+        again = await asyncio.gather(*(self._prober.probe(c, role, public=True, either=divided) for c in asked))
+        return all(a.result.fault is not None for a in again)
 
     async def _still_moved(self) -> bool:
         """Whether a trouble of the route lasts, by the router's own account: not every answer names its version."""
@@ -391,7 +432,7 @@ class Cycle:
         return proved
 
     async def _prove_public(self, to: Role, percent: int) -> tuple[bool, str]:
-        self._shown, detail = await self._panel.shows(to, percent)
+        self._shown, detail = await self._panel.shows(to, percent, self._wrong_on or ())
         return self._shown, detail
 
     async def _record(self, decision: Decision) -> None:
@@ -403,17 +444,16 @@ class Cycle:
             "detail": decision.detail,
             "after": decision.after.to_json(),
         }
-        await self._append(Entry(at=decision.at, kind=EntryKind.DECISION, model=self.model, data=data))
-
-    async def _append(self, entry: Entry) -> None:
-        """Record what has happened already: failing to must be loud, but changes nothing."""
         try:
-            await self._journal.append(entry)
-        except OSError as error:
+            await self._journal.append(Entry(at=decision.at, kind=EntryKind.DECISION, model=self.model, data=data))
+            self._unrecorded = False
+        except OSError as error:  # it has happened already: this must be loud, and is made up for with the next one
+            self._unrecorded = True
             self._observe(CycleFailed(model=self.model, at=self._clock(), error=f"journal: {error}"))
 
     def _fail(self, error: Exception) -> None:
         self.state = self.state.resumed(self._clock())
+        self._shown = False
         self._settled = False  # the error may have come between a switch and its outcome
         self._observe(CycleFailed(model=self.model, at=self._clock(), error=f"{type(error).__name__}: {error}"))
 
@@ -421,6 +461,10 @@ class Cycle:
 def _kind(event: Suspected) -> tuple[Source, str]:
     """What counts as the same suspicion: one burst looks at all readings of answers, but at one objective."""
     return event.source, event.reading if event.source is Source.OBJECTIVE else ""
+
+
+def _wrong_on(lane: Lane) -> frozenset[str]:
+    return frozenset(a.result.canary for a in lane.assessments if a.verdict is Verdict.FAILED)
 
 
 def _is_wrong(assessment: Assessment) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from pydantic import Field
@@ -82,9 +82,12 @@ class Panel:
         results = await self._prober.timekeeper.settled(a.result for a in lane.assessments)
         return self._prober.judge.slower(results)
 
-    def burst(self, first: Assessment | None, *, thorough: bool = False) -> Sequence[Canary]:
-        """The canary that failed, and the next ones of the rotation: of the suspected group, if there is one."""
+    def burst(
+        self, first: Assessment | None, *, thorough: bool = False, wrong_on: Collection[str] = ()
+    ) -> Sequence[Canary]:
+        """The canary that failed, those that did before, and the next ones of the rotation or the suspected group."""
         failed = [c for c in self.canaries if first is not None and c.id == first.result.canary]
+        failed += [c for c in self.canaries if c.id in wrong_on and c not in failed]
         others = [self.next() for _ in self.canaries]
         wanted = self._probe.confirm.canaries
         if thorough or (first is not None and first.reason is Reason.DRIFT):  # what is plainly wrong needs no more
@@ -93,10 +96,13 @@ class Panel:
             others.sort(key=lambda c: c.id not in suspects)
         return [*failed, *(c for c in others if c not in failed)][:wanted]
 
-    async def shows(self, to: Role, percent: int) -> tuple[bool, str]:
-        """Whether the public name is answered rightly, by `to` or, where it gets a part only, by either."""
+    async def shows(self, to: Role, percent: int, wrong_on: Collection[str] = ()) -> tuple[bool, str]:
+        """Whether the public name is answered rightly, by `to` or, where it gets a part only, by either.
+
+        Canaries that were answered wrongly before are asked first: not every server names who answers.
+        """
         give_up_at = self._prober.clock() + self._probe.proof_within
-        canaries = self._lightest[: self._probe.proof_canaries]
+        canaries = sorted(self._lightest, key=lambda c: c.id not in wrong_on)[: self._probe.proof_canaries]
         either = percent < 100
         while True:
             answers = await asyncio.gather(*(self._prober.probe(c, to, public=True, either=either) for c in canaries))

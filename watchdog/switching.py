@@ -7,7 +7,7 @@ from watchdog.model.diagnosis import OF_THE_ENGINE
 from watchdog.model.engine import Role
 from watchdog.model.event import CycleFailed, Switched
 from watchdog.model.journal import Entry, EntryKind
-from watchdog.model.route import Applied, share_of_fast
+from watchdog.model.route import Applied, Observed, share_of_fast
 from watchdog.policy.memory import PolicyState
 from watchdog.ports import Authority, Clock, Journal, Observer, Router
 
@@ -58,6 +58,18 @@ class Switcher:
         self._prove = prove
         self._observe = observe
         self._clock = clock
+        self.owed: tuple[Entry, ...] = ()
+        """Outcomes that could not be recorded yet."""
+
+    async def pay(self) -> None:
+        """Record what is owed.
+
+        Raises:
+            OSError: the journal can't record it now.
+        """
+        while self.owed:
+            await self._journal.append(self.owed[0])
+            self.owed = self.owed[1:]
 
     async def switch(self, state: PolicyState) -> Switched:
         """Carry out the switch that `state` has begun."""
@@ -70,6 +82,7 @@ class Switcher:
                 return self._switched(to, percent, _refused(permission.detail))
         wish = {"to": to, "percent": percent, "from": state.desired}
         try:
+            await self.pay()
             intent = await self._journal.append(self._entry(EntryKind.INTENT, wish))
         except OSError as error:
             return self._switched(to, percent, _refused(f"not tried, as the journal can't record it: {error}"))
@@ -85,6 +98,7 @@ class Switcher:
         Raises:
             OSError: the journal can't be read now, so nothing is settled yet.
         """
+        await self.pay()
         intent = await self._journal.last(EntryKind.INTENT, self._model)
         outcome = await self._journal.last(EntryKind.OUTCOME, self._model)
         if intent is not None and (outcome is None or outcome.seq < intent.seq):
@@ -105,7 +119,11 @@ class Switcher:
         if self._router is None:
             applied = _refused("the watchdog ended while it asked a router that is no longer configured")
         else:
-            observed = await self._router.observe()
+            try:
+                observed = await self._router.observe()
+            except Exception as error:  # noqa: BLE001 - a bug, which must not keep a switch open for ever
+                observed = Observed(role=None, detail=f"{type(error).__name__}: {error}", known=False)
+                self._observe(CycleFailed(model=self._model, at=self._clock(), error=observed.detail))
             if observed.fast_percent == share_of_fast(to, percent) and observed.known:
                 applied = Applied(ok=True, detail=f"finished after a restart: {observed.detail}")
             else:
@@ -126,8 +144,9 @@ class Switcher:
             "took_s": applied.took_s,
         }
         switched = self._switched(to, percent, applied, applied_at=applied_at, proven=proven, detail=detail)
+        self.owed = (*self.owed, self._entry(EntryKind.OUTCOME, outcome, at=switched.at))
         try:
-            await self._journal.append(self._entry(EntryKind.OUTCOME, outcome, at=switched.at))
+            await self.pay()
         except OSError as error:  # it has happened already: this must be loud, but changes nothing
             self._observe(CycleFailed(model=self._model, at=self._clock(), error=f"journal: {error}"))
         return switched

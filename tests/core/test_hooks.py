@@ -572,7 +572,7 @@ async def test_a_notification_too_large_or_of_another_type_is_refused(client: ai
 
 
 def test_the_description_has_the_routes_and_every_schema() -> None:
-    routes = {(route.method.lower(), route.path) for route in hooks.routes(Ward(), lambda _: None)}
+    routes = {(route.method.lower(), route.path) for route in hooks.routes(Ward(), lambda _: None, lambda _: None)}
     assert {(method, path) for path, methods in hooks_doc.PATHS.items() for method in methods} == routes
     text = json.dumps([hooks_doc.PATHS, hooks_doc.SCHEMAS])
     named = {f"#/components/schemas/{name}" for name in (*hooks_doc.SCHEMAS, "Problem")}
@@ -591,3 +591,12 @@ async def test_a_token_of_its_own_is_good_for_hooks_and_nothing_else(ward: Ward,
         assert response.status == 401
     ward.for_hooks = None
     assert (await ask(client, Hook.ROLLOUT, call))[0] == 401
+
+
+async def test_to_roll_back_an_alert_needs_the_token_that_commands(ward: Ward, client: aiohttp.ClientSession) -> None:
+    ward.for_hooks = "readable"
+    body = {"version": "4", "alerts": []}
+    for token, do, status in (("readable", "look", 200), ("readable", "rollback", 401), (TOKEN, "rollback", 200)):
+        headers = {"Authorization": f"Bearer {token}"}
+        async with client.post(f"/hooks/alertmanager?do={do}", json=body, headers=headers) as response:
+            assert response.status == status, (token, do)

@@ -104,6 +104,7 @@ def test_check_finds_everything_right(site: Site, tmp_path: Path) -> None:
     assert as_json["ok"] is True
     assert [check["what"] for check in as_json["checks"]] == [
         "api.token",
+        "journal",
         "gpu",
         f"{MODEL} fast engine",
         f"{MODEL} safe engine",
@@ -430,5 +431,5 @@ def test_any_model_name_is_asked_for_as_it_is() -> None:
     with standing_in((404, "-", b'{"error": "no model"}')) as (url, seen):
         done = here("hold", "a b/../../x?y", "--url", url)
     assert seen == [("/api/v1/models/a%20b%2F..%2F..%2Fx%3Fy/hold", None)]
-    assert done.returncode == NOT_RIGHT
+    assert done.returncode == WRONG_CALL
     assert "says 404: no model" in done.stderr

@@ -35,6 +35,10 @@ class Access:
         if tokens or not open_without_token:
             _compare(given if scheme.lower() == "bearer" else "", tokens)
 
+    def accepts(self, token: str) -> None:
+        """`authorise` for a token that came otherwise."""
+        _compare(token, self._tokens())
+
     def accepts_hook(self, token: str) -> None:
         """The same for a hook's caller, who carries it where it can, and may have one that is good for nothing else.
 

@@ -72,7 +72,7 @@ class _Control:
         except NoSuchModelError as error:
             raise missing(service, error) from error
         except NotLeadingError as error:
-            return problem(409, f"nothing was done, because another watchdog decides about this route: {error}")
+            return problem(409, f"nothing was done, as this watchdog does not lead the shared route: {error}")
         except OSError as error:
             return problem(503, f"nothing was done, because the journal can't record it: {error}")
 

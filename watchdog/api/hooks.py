@@ -7,15 +7,16 @@ from watchdog.api.hooks_call import Accepts, Commands
 from watchdog.api.service import Service
 
 
-def routes(service: Service, accepts: Accepts) -> list[web.RouteDef]:
+def routes(service: Service, accepts: Accepts, may_command: Accepts) -> list[web.RouteDef]:
     """The hooks' routes.
 
     Args:
         service: what the routes are for.
         accepts: raises what is to be answered to a caller whose token, empty if there is none, is not the right one.
+        may_command: the same for what moves a route.
     """
     commands = Commands(service)
     return [
         *hooks_flagger.routes(service, accepts, commands),
-        *hooks_alertmanager.routes(service, accepts, commands),
+        *hooks_alertmanager.routes(service, accepts, may_command, commands),
     ]

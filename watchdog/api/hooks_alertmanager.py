@@ -79,8 +79,8 @@ class _Outcome:
     status: int = 200
 
 
-def routes(service: Service, accepts: Accepts, commands: Commands) -> list[web.RouteDef]:
-    alertmanager = _Alertmanager(service, accepts, commands)
+def routes(service: Service, accepts: Accepts, may_command: Accepts, commands: Commands) -> list[web.RouteDef]:
+    alertmanager = _Alertmanager(service, accepts, may_command, commands)
     return [
         web.post("/hooks/alertmanager", alertmanager.notified),
         web.post("/hooks/alertmanager/{model}", alertmanager.notified),
@@ -88,9 +88,10 @@ def routes(service: Service, accepts: Accepts, commands: Commands) -> list[web.R
 
 
 class _Alertmanager:
-    def __init__(self, service: Service, accepts: Accepts, commands: Commands) -> None:
+    def __init__(self, service: Service, accepts: Accepts, may_command: Accepts, commands: Commands) -> None:
         self._service = service
         self._accepts = accepts
+        self._may_command = may_command
         self._commands = commands
         self._seen: Recent[tuple[str, str, str, str], Literal[True]] = Recent(_MOST_REMEMBERED)
 
@@ -100,6 +101,8 @@ class _Alertmanager:
         command = COMMANDS.get(request.query.get("do", "look"))
         if command is None:
             raise web.HTTPBadRequest(text=f"do: must be one of {', '.join(COMMANDS)}")
+        if command is not Command.LOOK:
+            self._may_command(bearer(request))
         body = await read(request, AlertmanagerNotification, _MOST_BYTES)
         models, problems = _by_model(body.alerts, request.match_info.get("model"))
         found = await asyncio.gather(*(self._see_to(model, command, alerts) for model, alerts in models.items()))

@@ -31,7 +31,7 @@ def create(service: Service) -> web.Application:
             web.get("/api/v1/openapi.json", pages.openapi),
             *control.routes(service, access),
             *published.routes(),
-            *hooks.routes(service, access.accepts_hook),
+            *hooks.routes(service, access.accepts_hook, access.accepts),
             *intake.routes(service, functools.partial(access.authorise, open_without_token=True), access.authorise),
         ]
     )
@@ -66,7 +66,9 @@ class _Pages:
 @web.middleware
 async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     if certificate.is_missing(request):
-        return problem(403, "this needs a client certificate; without one there are /-/healthy and /-/ready")
+        return problem(
+            403, "this needs a client certificate; only /-/healthy and /-/ready[/MODEL] are open without one"
+        )
     try:
         return await handler(request)
     except web.HTTPException as error:

@@ -16,9 +16,17 @@ import typer
 
 from watchdog.cli import terminal
 
-Url = Annotated[str, typer.Option(envvar="WATCHDOG_URL", help="The running watchdog.")]
+Url = Annotated[
+    str,
+    typer.Option(
+        envvar="WATCHDOG_URL",
+        help="The running watchdog. Where it is https://, SSL_CERT_FILE names whom to trust, and WATCHDOG_CLIENT_CERT "
+        "and WATCHDOG_CLIENT_KEY what to show.",
+    ),
+]
 TokenFile = Annotated[
-    Path | None, typer.Option("--token-file", envvar="WATCHDOG_TOKEN_FILE", help="The file that holds the API's token.")
+    Path | None,
+    typer.Option("--token-file", envvar="WATCHDOG_TOKEN_FILE", help="The file that holds the token of `api.token`."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="The server's JSON as it is.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name in the configuration.")]
@@ -29,12 +37,21 @@ CERT_ENV, KEY_ENV = "WATCHDOG_CLIENT_CERT", "WATCHDOG_CLIENT_KEY"
 """Name the PEM files of a client's certificate, for an API that asks for one; SSL_CERT_FILE names whom to trust."""
 
 
+_HINTS = {401: "; give the one of api.token with --token-file"}
+"""What an answer means to somebody who sends no headers by hand."""
+
+
 class NoAnswerError(Exception):
     """There is none now; later there may be."""
 
 
 class RefusedError(Exception):
     """Asking again would come to the same."""
+
+    def __init__(self, detail: str, *, status: int) -> None:
+        super().__init__(detail)
+        self.status = status
+        """Of HTTP."""
 
 
 def ask(
@@ -70,8 +87,10 @@ def ask(
             answer = json.load(response)
     except urllib.error.HTTPError as error:
         with error:
-            said = f"{url} says {error.code}: {_said(error)}"
-        raise (NoAnswerError if error.code >= 500 else RefusedError)(said) from error
+            said = f"{url} says {error.code}: {_said(error)}{_HINTS.get(error.code, '')}"
+        if error.code >= 500:
+            raise NoAnswerError(said) from error
+        raise RefusedError(said, status=error.code) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise NoAnswerError(f"no watchdog answers at {url}: {reason}; name another with --url") from error
@@ -96,7 +115,8 @@ def authorised(token_file: Path | None) -> dict[str, str]:
     try:
         token = token_file.read_text(encoding="utf-8").strip().partition("\n")[0].strip()
     except (OSError, UnicodeDecodeError) as error:
-        terminal.fail(terminal.WRONG_CALL, f"--token-file: {token_file} can't be read: {error}")
+        reason = getattr(error, "strerror", None) or error
+        terminal.fail(terminal.WRONG_CALL, f"--token-file: {token_file} can't be read: {reason}")
     if not token.isascii() or not token.isprintable():  # the client library's own error would show it
         terminal.fail(terminal.WRONG_CALL, f"--token-file: {token_file} must hold printable ASCII")
     return {"Authorization": f"Bearer {token}"}
@@ -122,7 +142,10 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
     if url.startswith("https://"):
         context = ssl.create_default_context()
         if CERT_ENV in os.environ:
-            context.load_cert_chain(os.environ[CERT_ENV], os.environ.get(KEY_ENV), password="")
+            try:
+                context.load_cert_chain(os.environ[CERT_ENV], os.environ.get(KEY_ENV), password="")
+            except OSError as error:  # one of ssl's own is one
+                terminal.fail(terminal.WRONG_CALL, f"the files of {CERT_ENV} and {KEY_ENV} can't be used: {error}")
         handlers.append(urllib.request.HTTPSHandler(context=context))
     return urllib.request.build_opener(*handlers)
 

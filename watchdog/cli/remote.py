@@ -12,7 +12,13 @@ from watchdog.cli.client import URL, AsJson, Model, TokenFile, Url
 _TIMEOUT_S = 90.0
 """A command may wait for an engine to be loaded."""
 
-Why = Annotated[str, typer.Option("--why", help="For the journal: why.")]
+_FAILURES = ("target-unproven", "fast-wrong", "promotion-failed", "switch-failed")
+"""Triggers whose detail says why a command came to nothing."""
+_WRONG_CALLS = frozenset({400, 401, 403, 404})
+_BOUND = ("held", "locked")
+"""States in which a person's release has to come first."""
+
+Why = Annotated[str, typer.Option("--why", help="A reason, for the journal.")]
 
 
 def status(
@@ -64,11 +70,19 @@ def _command(command: str, model: str, url: str, token_file: Path | None, *, why
     if as_json:
         terminal.print_json(answer)
     for d in () if as_json else decisions:
-        terminal.out().print(f"{d['before']} → {d['after']}  [bold]{d['reason']}[/]  {terminal.plain(d['detail'])}")
-    if len(decisions) == 1 and decisions[0]["before"] == decisions[0]["after"]:
-        terminal.fail(terminal.NOT_RIGHT, f"{model} is {decisions[0]['after']}: there is nothing to {command}")
+        moves = f"{d['before']} → {d['after']}" if d["before"] != d["after"] else f"{d['after']} already"
+        terminal.out().print(f"{moves}  [bold]{d['reason']}[/]  {terminal.plain(d['detail'])}")
     if not answer["done"]:
-        terminal.fail(terminal.NOT_RIGHT, f"{command} was not done: {decisions[-1]['detail']}")
+        terminal.fail(terminal.NOT_RIGHT, f"{command} was not done: {_why_not(model, decisions)}")
+
+
+def _why_not(model: str, decisions: list[dict[str, Any]]) -> str:
+    """What stood in the way; the last decision may tell only how that ended."""
+    for decision in decisions:
+        if decision["trigger"] in _FAILURES:
+            return str(decision["detail"])
+    end = decisions[-1]["after"]
+    return f"{model} is {end}" + (f"; `watchdog release {model}` ends that" if end in _BOUND else "")
 
 
 def _status(url: str) -> Any:
@@ -84,7 +98,7 @@ def _ask(
     except client.NoAnswerError as error:
         terminal.fail(terminal.UNREACHABLE, str(error))
     except client.RefusedError as error:
-        terminal.fail(terminal.NOT_RIGHT, str(error))
+        terminal.fail(terminal.WRONG_CALL if error.status in _WRONG_CALLS else terminal.NOT_RIGHT, str(error))
 
 
 def _watch(url: str) -> None:
@@ -112,7 +126,7 @@ def _picture(document: Any) -> Any:
         table.add_row(
             name,
             policy.get("state", "?"),
-            policy.get("desired", "?"),
+            _serves(policy),
             terminal.plain(last["canary"]) if last else "none yet",
             terminal.styled(last["verdict"]) if last else "",
             f"{last['total_s'] * 1e3:.1f} ms" if last else "",
@@ -124,6 +138,12 @@ def _picture(document: Any) -> Any:
     alerts = [f"[bold red]{a['severity']}[/] {a['alert']}: {terminal.plain(a['summary'])}" for a in document["alerts"]]
     more = [part for each in (drift, gpus) if each.row_count for part in ("", each)]
     return Group(table, *more, *(["", *alerts] if alerts else []))
+
+
+def _serves(policy: dict[str, Any]) -> str:
+    share = policy.get("share")
+    desired = str(policy.get("desired", "?"))
+    return f"{desired}, fast {share} %" if share not in (None, 0, 100) else desired
 
 
 def _device(last: dict[str, Any]) -> str:

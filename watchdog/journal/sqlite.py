@@ -250,7 +250,7 @@ class SqliteJournal:
     def _refuse_moved(self) -> None:
         """A file that was moved away would go on taking entries that nobody will find."""
         if _identity(self._path) != self._file:
-            what = "the journal's file was moved, deleted or replaced while in use; put it back, or open it anew"
+            what = "the journal's file was moved, deleted or replaced while in use; put it back, or a new one is begun"
             raise OSError(errno.ESTALE, what, str(self._path))
 
 

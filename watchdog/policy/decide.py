@@ -116,6 +116,7 @@ def _time_passed(state: PolicyState, now: float, settings: PolicySettings) -> Tr
     match state.state:
         case State.SERVING_SAFE if recovery is not None and state.cause is not None:
             may = state.failed_returns < recovery.attempts and settings.action is Allowed.ROLLBACK
+            may = may and _switches_left(state, now, settings) >= _THERE_AND_BACK
             if may and waited >= recovery.after * 2**state.failed_returns:
                 return Trigger.RECOVERY_DUE
         case State.PROBATION if recovery is None or waited >= recovery.probation:
@@ -157,6 +158,8 @@ def _diagnosed(state: PolicyState, event: Diagnosed, settings: PolicySettings) -
     conclusion, permission = event.diagnosis.conclusion, event.permission
     if permission is not None and not permission.leads and _followable(state, event) is not None:
         return Trigger.ROUTE_FOLLOWED
+    if conclusion is Conclusion.SERVER_FAULT and not event.diagnosis.serving_bad:
+        return Trigger.NO_TARGET  # only the public name is silent: a person may know of a way around it
     if conclusion in _WITHOUT_A_SWITCH:
         return _WITHOUT_A_SWITCH[conclusion]
     if settings.action is Allowed.ALERT:
@@ -204,8 +207,16 @@ def _within_budget(state: PolicyState, now: float, settings: PolicySettings, wan
     """A return in steps must not be stuck between: its steps are one switch, and the way back from it is free."""
     if _is_divided(state) and wanted in _ONWARD_OR_BACK:
         return wanted
-    spent = len(state.recent_switches(now)) >= settings.max_switches_per_day
-    return Trigger.OVER_BUDGET if spent else wanted
+    needs = _THERE_AND_BACK if state.by_itself and wanted is Trigger.FAST_PROVEN else 1
+    return Trigger.OVER_BUDGET if _switches_left(state, now, settings) < needs else wanted
+
+
+_THERE_AND_BACK = 2
+"""A return that nobody asked for must not spend the switch that may be needed to undo it."""
+
+
+def _switches_left(state: PolicyState, now: float, settings: PolicySettings) -> int:
+    return settings.max_switches_per_day - len(state.recent_switches(now))
 
 
 def _is_divided(state: PolicyState) -> bool:
@@ -283,7 +294,7 @@ def _told(state: PolicyState, event: Diagnosed, trigger: Trigger) -> PolicyState
             return replace(after, drifted=_seen(diagnosis, now))
         case Conclusion.SLOWED:
             return replace(after, slowed=_seen(diagnosis, now))
-        case Conclusion.INTERMITTENT if trigger is Trigger.TRANSIENT:
+        case Conclusion.INTERMITTENT:  # a switch that leaves the engine forgets it
             after = replace(after, intermittent=_seen(diagnosis, now))
         case _:
             pass

@@ -85,6 +85,7 @@ def diagnose(
     suspected: Finding | None = None,
     source: Source | None = None,
     by_itself: bool = False,
+    unheard: bool = False,
     circumstances: str = "",
 ) -> Diagnosis:
     """Tell an engine's fault from the server's, the route's, the canary's and from chance.
@@ -99,9 +100,10 @@ def diagnose(
         suspected: what a detector saw over many answers, if that started this.
         source: in which answers it saw that.
         by_itself: whether that stands even if the burst shows nothing.
+        unheard: whether the public name did not answer again, when it was asked after the burst.
         circumstances: what the server's own counts say, in a sentence, for a fault of speed.
     """
-    conclusion = _conclude(first, serving_lane, other_lane, need, moved=moved)
+    conclusion = _conclude(first, serving_lane, other_lane, need, moved=moved, unheard=unheard)
     if suspected is not None and conclusion is Conclusion.TRANSIENT:
         conclusion = _of_suspicion(source, serving_lane, other_lane, by_itself=by_itself)
     finding = _headline(first, serving_lane, moved=conclusion is Conclusion.ROUTE_MOVED) or suspected
@@ -143,9 +145,11 @@ def _of_suspicion(source: Source | None, serving: Lane, other: Lane, *, by_itsel
             return Conclusion.DATA_DRIFT
 
 
-def _conclude(first: Assessment | None, serving: Lane, other: Lane, need: int, *, moved: bool) -> Conclusion:
+def _conclude(
+    first: Assessment | None, serving: Lane, other: Lane, need: int, *, moved: bool, unheard: bool
+) -> Conclusion:
     if not _is_bad(None if moved else first, serving, need):  # what another engine answered tells nothing of this one
-        return Conclusion.ROUTE_MOVED if moved else Conclusion.TRANSIENT
+        return _of_the_way(moved=moved, unheard=unheard)
     if serving.silent and other.silent and (first is None or first.verdict is Verdict.INCONCLUSIVE):
         return Conclusion.SERVER_FAULT
     wrong = bool(serving.over_set) or serving.count(Verdict.FAILED) > 0
@@ -161,6 +165,13 @@ def _conclude(first: Assessment | None, serving: Lane, other: Lane, need: int, *
     if wrong and (other.over_set or other.count(Verdict.FAILED)):
         return Conclusion.BOTH_WRONG
     return Conclusion.TARGET_UNPROVEN
+
+
+def _of_the_way(*, moved: bool, unheard: bool) -> Conclusion:
+    """What lies before an engine that is right."""
+    if moved:
+        return Conclusion.ROUTE_MOVED
+    return Conclusion.SERVER_FAULT if unheard else Conclusion.TRANSIENT
 
 
 def _is_bad(first: Assessment | None, serving: Lane, need: int) -> bool:
@@ -213,6 +224,6 @@ _MEANING = {
     Conclusion.OVERLOADED: "both engines are right but slow: the server, not one engine",
     Conclusion.OTHER_SLOWER: "the {serving} engine is right but slow, and the {other} engine would take longer",
     Conclusion.SLOWED: "the {serving} engine is right, but takes longer than it should",
-    Conclusion.SERVER_FAULT: "the server can't be measured: no engine answers, or a cache does",
+    Conclusion.SERVER_FAULT: "the server can't be measured: no engine or no public name answers, or a cache does",
     Conclusion.ROUTE_MOVED: "the {serving} engine is right, but the public name is answered by another",
 }

@@ -3,10 +3,10 @@
 from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Role
 from watchdog.model.gate import Gate, Passage
-from watchdog.policy.memory import PolicyState
+from watchdog.policy.memory import PolicyState, Trouble
 from watchdog.policy.states import State, Trigger
 
-_NOT_THE_ENGINE = frozenset({Conclusion.OVERLOADED, Conclusion.SERVER_FAULT})
+_NOT_THE_ENGINE = frozenset({Conclusion.OVERLOADED, Conclusion.SERVER_FAULT, Conclusion.ROUTE_MOVED})
 """Troubles that say nothing against what is being deployed."""
 
 _UNDECIDED = {
@@ -30,7 +30,8 @@ def gate(model: str, state: PolicyState, *, healthy_at: float | None, now: float
         now: Unix seconds.
         patience_s: how old that may be.
     """
-    passage, reason, detail = _judge(state, None if healthy_at is None else now - healthy_at, patience_s)
+    fresh = healthy_at is not None and abs(now - healthy_at) <= patience_s  # an answer of the future is none
+    passage, reason, detail = _judge(state, state.wrong_now_and_then(now), fresh=fresh)
     return Gate(
         model=model,
         passage=passage,
@@ -43,20 +44,22 @@ def gate(model: str, state: PolicyState, *, healthy_at: float | None, now: float
     )
 
 
-def _judge(state: PolicyState, age_s: float | None, patience_s: float) -> tuple[Passage, str, str]:
+def _judge(state: PolicyState, intermittent: Trouble | None, *, fresh: bool) -> tuple[Passage, str, str]:
     trouble = state.trouble
-    if state.state is State.LOCKED:
-        return Passage.FAIL, str(Trigger.OVER_BUDGET), "locked after too many switches: a person must release it"
-    if trouble is not None and trouble.conclusion not in _NOT_THE_ENGINE:
-        return Passage.FAIL, trouble.reason, trouble.detail
+    fault = trouble if trouble is not None and trouble.conclusion not in _NOT_THE_ENGINE else intermittent
+    if fault is not None:
+        return Passage.FAIL, fault.reason, fault.detail
     if state.cause is not None and state.desired is Role.SAFE and state.share == 0:
         return Passage.FAIL, state.cause.reason, f"moved to the safe engine: {state.cause.detail}"
+    if state.state is State.LOCKED:
+        locked = "locked after too many switches: a person must release it"
+        return Passage.INCONCLUSIVE, str(Trigger.OVER_BUDGET), locked
     if trouble is not None:
         return Passage.INCONCLUSIVE, trouble.reason, trouble.detail
     if state.state in _UNDECIDED:
         return Passage.INCONCLUSIVE, str(state.state), _UNDECIDED[state.state]
     if state.desired is Role.SAFE:
-        return Passage.INCONCLUSIVE, str(state.state), "the safe engine serves, by a person's wish"
-    if age_s is None or age_s > patience_s:
+        return Passage.INCONCLUSIVE, str(state.state), "the safe engine serves, as somebody commanded"
+    if not fresh:
         return Passage.INCONCLUSIVE, "not-probed", "no canary has come back right lately"
     return Passage.PASS, "healthy", "the fast engine serves, and answers rightly"

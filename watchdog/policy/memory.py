@@ -10,6 +10,9 @@ from watchdog.policy.states import State
 
 DAY_S = 86400.0
 
+WRONG_LATELY_S = 3600.0
+"""How long an engine that is wrong now and then, where that moves nothing, goes on being told and held against it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trouble:
@@ -23,6 +26,10 @@ class Trouble:
 
     def same_as(self, other: "Trouble | None") -> bool:
         return other is not None and (self.reason, self.conclusion) == (other.reason, other.conclusion)
+
+    def is_recent(self, now: float, within_s: float) -> bool:
+        """Whether it is no older; of a time to come it is not either, since clocks are set back at times."""
+        return abs(now - self.since) < within_s
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,8 +95,13 @@ class PolicyState:
         return self.share if self.target is None else share_of_fast(self.target, self.target_percent)
 
     def recent_switches(self, now: float) -> tuple[float, ...]:
-        """Those of the last 24 hours."""
-        return tuple(at for at in self.switches if now - DAY_S < at <= now)
+        """Those of the last 24 hours; a clock that was set back since has undone none of them."""
+        return tuple(min(at, now) for at in self.switches if now - DAY_S < at)
+
+    def wrong_now_and_then(self, now: float) -> Trouble | None:
+        """The intermittent fault that was seen lately, if one was."""
+        seen = self.intermittent
+        return seen if seen is not None and seen.is_recent(now, WRONG_LATELY_S) else None
 
     def resumed(self, now: float) -> Self:
         """The state to start from after a restart: what was under way is looked at afresh.

@@ -49,7 +49,8 @@ class PolicySettings(Settings):
     """Switches in any 24 hours, re-assertions and commands included, after which the watchdog moves
     nothing more until a person releases it; that starts the count afresh. The steps of one return
     count once, and what a router refused does not count. Only the way back from a return to the
-    fast engine that failed is never refused."""
+    fast engine that failed is never refused. A recovery waits until two are left: for the return, and for
+    what may have to undo it."""
     intermittent: tuple[Recurrence, ...] = (Recurrence(wrong=3, within=600.0), Recurrence(wrong=5, within=86400.0))
     """When an engine that is wrong now and then, and right when asked again, is at fault: by any of these."""
     steps: tuple[Percent, ...] = (100,)

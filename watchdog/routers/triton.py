@@ -74,6 +74,8 @@ class TritonRouterSettings(Server):
             raise ValueError(
                 f"a triton router moves between versions of one model, not from {fast.model} to {safe.model}"
             )
+        if fast.endpoint != safe.endpoint:
+            raise ValueError(f"a triton router moves within one server, not from {fast.endpoint} to {safe.endpoint}")
         for role, address in engines.items():
             if not address.version.isdecimal() or int(address.version) < 1:
                 raise ValueError(f"a triton router needs engines.{role}.version, a whole number from 1")
