@@ -84,6 +84,28 @@ def conditions(model: str, state: PolicyState, now: float) -> tuple[Condition, .
     return tuple(found)
 
 
+ROUTER_SILENT_S = 60.0
+"""How long a router that could tell the route before may be silent before people are told."""
+
+
+def router_conditions(model: str, silent: str | None) -> tuple[Condition, ...]:
+    """What people should know of a router that no longer tells, before it is needed.
+
+    Args:
+        model: whose route it is.
+        silent: why it does not tell; None while it does.
+    """
+    if silent is None:
+        return ()
+    summary = f"{model}'s router can't be asked: a switch would fail"
+    labels = {"model": model}
+    return (
+        Condition(
+            name="WatchdogRouterSilent", severity=Severity.WARNING, summary=summary, description=silent, labels=labels
+        ),
+    )
+
+
 def journal_conditions(trouble: str | None) -> tuple[Condition, ...]:
     """What people should know of a journal that can't record."""
     if trouble is None:

@@ -119,7 +119,12 @@ class Watchdog:
         return gate(model, cycle.state, healthy_at=cycle.healthy_at, now=now, patience_s=patience_s)
 
     def route(self, model: str) -> Published:
-        state, settings = self._cycle(model).state, self._settings_of(model)
+        cycle, settings = self._cycle(model), self._settings_of(model)
+        if not cycle.informed:
+            raise OSError(
+                f"the journal can't be read, so the route of {model} is not known: keep the one that you have"
+            )
+        state = cycle.state
         return Published(
             model=model,
             state=str(state.state),
@@ -231,8 +236,12 @@ class Watchdog:
         watching.go()
 
     def _journal_changed(self, trouble: str | None) -> None:
-        if self._watching is not None:
-            self._watching.notifier.hold(_JOURNAL, alerting.journal_conditions(trouble))
+        if self._watching is None:
+            return
+        self._watching.notifier.hold(_JOURNAL, alerting.journal_conditions(trouble))
+        if trouble is None:
+            for cycle in self._watching.cycles.values():
+                cycle.record_again()
 
     async def _check_journal(self) -> None:
         await self._journal.check()

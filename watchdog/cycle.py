@@ -27,6 +27,7 @@ from watchdog.model.event import (
     Ticked,
 )
 from watchdog.model.journal import Entry, EntryKind
+from watchdog.model.route import share_of_fast
 from watchdog.model.verdict import Assessment, Finding, Reason, Verdict
 from watchdog.panel import ANSWERED, Panel, ProbeSettings, names, why
 from watchdog.policy.decide import Decision, Input, step
@@ -40,9 +41,10 @@ from watchdog.switching import Switcher, fault_of, recall
 
 _SUSPECT_AGAIN_S = 300.0
 """What a detector goes on seeing is looked into this often at most; the canaries go on all the while."""
-_AWAIT_ROUTE_S = 300.0
-_AWAIT_ROUTE_PAUSE_S = 0.05
-"""How often a router that has stopped to tell is asked: a restarted server serves whom it likes until then."""
+_AWAIT_ROUTE_S = 30.0
+_AWAIT_ROUTE_SHARE = 0.05
+"""Of a router's own cadence: how often one that has stopped to tell is asked. A restarted server, asked each second
+else, serves whom it likes until then; an API server that is away gets no more than it can bear."""
 _TIMED = frozenset({State.SERVING_SAFE, State.RECOVERING, State.RETURNING, State.PROBATION})
 """States that time alone can end."""
 _UNINFORMED = PolicySettings(action=Allowed.ALERT)
@@ -77,6 +79,8 @@ class Cycle:
         self.state = state or PolicyState(since=clock())
         """What the policy remembers; the first state of all while the journal can't be read."""
         self._recalled = state is not None
+        self._stands_in = False
+        """Whether, the journal being unread, the state is at least that of the route as it was found."""
         self._settled = False
         """Whether what a crash may have left open has been looked into."""
         self._unrecorded = False
@@ -144,7 +148,7 @@ class Cycle:
             return
         if not await self._look(self._router) and self._route_known:
             await self._await_answer(self._router)
-            self._route_known = await self._look(self._router)
+            await self._look(self._router)
 
     async def _look(self, router: Router) -> bool:
         """Whether the router could tell what is true."""
@@ -166,14 +170,19 @@ class Cycle:
             return observed.known
 
     async def _await_answer(self, router: Router) -> None:
-        give_up_at = self._clock() + _AWAIT_ROUTE_S
+        give_up_at, pause_s = self._clock() + _AWAIT_ROUTE_S, router.look_every_s * _AWAIT_ROUTE_SHARE
         while not (self._closed or (await router.observe()).known or self._clock() > give_up_at):  # noqa: ASYNC110
-            await asyncio.sleep(_AWAIT_ROUTE_PAUSE_S)  # another process can't set an event
+            await asyncio.sleep(pause_s)  # another process can't set an event
 
     @property
     def look_every_s(self) -> float:
         """How often the router may be asked."""
         return self._router.look_every_s if self._router is not None else math.inf
+
+    @property
+    def informed(self) -> bool:
+        """Whether it is known who should serve: not while the journal can't be read after a start."""
+        return self._recalled
 
     @property
     def shown(self) -> bool:
@@ -276,13 +285,31 @@ class Cycle:
                 assert_never(action)
 
     async def _recall(self) -> None:
-        """The state that the journal knows, if it could not be read at the start. Raises OSError as `recall`."""
+        """The state that the journal knows, or where it knows none, what is found. Raises OSError as `recall`."""
         if not self._recalled:
             try:
-                self.state = await recall(self._journal, self.model, self._clock())
+                recalled = await recall(self._journal, self.model, self._clock())
             except ValueError as error:  # a watchdog of this version can't read it, which must not end the watch
                 raise OSError(str(error)) from error
-            self._recalled = True
+            found = recalled or await self._found()
+            if found is None:
+                raise OSError("it knows nothing of this model, and neither router nor public name tells who serves")
+            self.state, self._recalled = found, True
+            self._unrecorded = recalled is None and found.share < 100  # what nobody would guess without having looked
+
+    async def _found(self) -> PolicyState | None:
+        """The state to begin with, by who serves; None where nobody can tell."""
+        observed = await self._router.observe() if self._router is not None else None
+        share = observed.fast_percent if observed is not None and observed.known else None
+        if share is None:
+            answer = await self._prober.probe(self._panel.next(), Role.FAST, public=True, either=True)
+            if answer.result.fault is None and not names(answer, Reason.WRONG_VERSION):
+                share = share_of_fast(answer.result.expected, 100)
+        return None if share is None else PolicyState.found(share, self._clock())
+
+    def record_again(self) -> None:
+        """The journal can be written again, and may be another one: it must know the state before all else."""
+        self._unrecorded = True
 
     async def _settle_the_past(self) -> None:
         """Once after a start: what a crash left between intent, switch, outcome and decision."""
@@ -296,6 +323,9 @@ class Cycle:
             self.state, switched = await self._switcher.settle(self.state)
         except OSError as error:  # alerts go on meanwhile; nothing can be switched without a journal
             self._observe(CycleFailed(model=self.model, at=self._clock(), error=f"journal: {error}"))
+            if not self._recalled and not self._stands_in:
+                found = await self._found()
+                self.state, self._stands_in = found or self.state, found is not None
             return
         self._settled = True
         await self._settle(switched)
@@ -373,6 +403,7 @@ class Cycle:
             suspected=None if suspected is None else suspected.finding,
             source=None if suspected is None else suspected.source,
             by_itself=suspected is not None and suspected.by_itself,
+            unloaded=self._router is not None and not self._router.keeps_both,
             unheard=lanes[0].right and await self._unheard(first, canaries),
             circumstances=self._circumstances(serving, device_slow) if slow else "",
         )

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from watchdog.canary_drift import CanaryDrift
 from watchdog.model.canary import Canary
-from watchdog.model.engine import Role
+from watchdog.model.engine import Address, Role
 from watchdog.model.verdict import Assessment, Finding, Reason, Verdict
 from watchdog.policy.diagnose import ConfirmSettings, Lane
 from watchdog.prober import Prober
@@ -18,6 +18,7 @@ from watchdog.settings import Duration, Settings
 
 _PROOF_PAUSE_S = 0.02
 _GOLDEN_SECTION = 0.618
+_WRONG_AGAIN = 2
 
 ANSWERED = frozenset({Verdict.HEALTHY, Verdict.SUSPECT})
 """Right answers, slow ones included."""
@@ -99,8 +100,10 @@ class Panel:
     async def shows(self, to: Role, percent: int, wrong_on: Collection[str] = ()) -> tuple[bool, str]:
         """Whether the public name is answered rightly, by `to` or, where it gets a part only, by either.
 
-        Canaries that were answered wrongly before are asked first: not every server names who answers.
+        Canaries that were answered wrongly before are asked first: not every server names who answers. Where `to`
+        itself answers wrongly, and again, there is nothing to wait for: patients get the same.
         """
+        engine, wrong = self._prober.target.engines[to].address, 0
         give_up_at = self._prober.clock() + self._probe.proof_within
         canaries = sorted(self._lightest, key=lambda c: c.id not in wrong_on)[: self._probe.proof_canaries]
         either = percent < 100
@@ -108,9 +111,16 @@ class Panel:
             answers = await asyncio.gather(*(self._prober.probe(c, to, public=True, either=either) for c in canaries))
             if all(a.verdict in ANSWERED for a in answers):
                 return True, f"the public name is answered rightly by {answers[0].result.answered_by}"
-            if self._prober.clock() >= give_up_at:
+            wrong += any(a.verdict is Verdict.FAILED and _is_by(a, engine) for a in answers)
+            if wrong >= _WRONG_AGAIN or self._prober.clock() >= give_up_at:
                 return False, f"the public name does not show the {to} engine: {why(answers)}"
             await asyncio.sleep(_PROOF_PAUSE_S)
+
+
+def _is_by(assessment: Assessment, engine: Address) -> bool:
+    """Whether the answer says that this engine gave it."""
+    by = assessment.result.answered_by
+    return bool(by.version if engine.version else by.model) and by.is_at(engine)
 
 
 def mixed(canaries: Sequence[Canary]) -> tuple[Canary, ...]:

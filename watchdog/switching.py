@@ -15,8 +15,8 @@ Proof = Callable[[Role, int], Awaitable[tuple[bool, str]]]
 """Whether the public name is answered rightly by a role that should get so many percent, and who says so."""
 
 
-async def recall(journal: Journal, model: str, now: float) -> PolicyState:
-    """What the policy remembered when the watchdog last stopped, however it stopped.
+async def recall(journal: Journal, model: str, now: float) -> PolicyState | None:
+    """What the policy remembered when the watchdog last stopped, however it stopped; None if it never ran.
 
     Raises:
         OSError: the journal can't be read now.
@@ -24,7 +24,7 @@ async def recall(journal: Journal, model: str, now: float) -> PolicyState:
     """
     entry = await journal.last(EntryKind.DECISION, model)
     if entry is None:
-        return PolicyState(since=now)
+        return None
     try:
         return PolicyState.from_json(entry.data["after"]).resumed(now)
     except (KeyError, ValueError) as error:

@@ -36,7 +36,7 @@ from watchdog.latency_watch import LatencyWatch
 from watchdog.live import Feed
 from watchdog.model.baseline import Baseline
 from watchdog.model.engine import Description, Role
-from watchdog.model.event import Baselined, Switched, Timed
+from watchdog.model.event import Baselined, RouteSeen, Switched, Timed
 from watchdog.model.fault import Fault
 from watchdog.notifier import Notifier
 from watchdog.policy.memory import PolicyState
@@ -60,6 +60,24 @@ _SWEEP_S = 5.0
 _BETWEEN_PROBES_S = 0.5
 """What else is to be done is not to be done while a probe is timed, as far as intervals are alike.
 What servers are asked comes halfway to the next probe, and with it traces have had time to arrive."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Silence:
+    """Of one router that could tell before; one that never could is none."""
+
+    ever_heard: bool = False
+    since: float | None = None
+
+    def heard(self, seen: RouteSeen) -> str | None:
+        """Why it does not tell, once that has lasted."""
+        if seen.observed.known:
+            self.ever_heard, self.since = True, None
+            return None
+        if self.since is None:
+            self.since = seen.at
+        lasts = seen.at - self.since >= alerting.ROUTER_SILENT_S
+        return seen.observed.detail if self.ever_heard and lasts else None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -146,6 +164,7 @@ async def assemble(
         gpus = _gpus(config, stack, notifier, observe=observe, clock=clock)
         cycles: dict[str, Cycle] = {}
         latencies: dict[str, LatencyWatch] = {}
+        silences: dict[str, Silence] = {}
 
         def tell(event: Event) -> None:
             observe(event)
@@ -155,6 +174,9 @@ async def assemble(
                     cycles[event.model].suspect_soon(suspicion)
             elif isinstance(event, Switched) and gpus is not None:
                 gpus.loaded()
+            elif isinstance(event, RouteSeen):
+                silence = silences.setdefault(event.model, Silence())
+                notifier.hold(f"router of {event.model}", alerting.router_conditions(event.model, silence.heard(event)))
 
         around = surround(open_endpoints(config, stack), timekeeper, tell)
         authority = _authority(config, stack)
@@ -309,7 +331,7 @@ async def _load(config: Config, around: Surroundings) -> list[Loaded]:
 
 
 async def _last_state(journal: Journal, model: str, now: float) -> PolicyState | None:
-    """What the policy remembered; None while the journal can't be read.
+    """What the policy remembered; None where that is nothing, or the journal can't be read.
 
     Raises:
         AssemblyError: the journal's newest decision is not one that this version understands.

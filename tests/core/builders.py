@@ -357,6 +357,7 @@ class DividingRouter(FakeRouter):
 class OneEngineRouter(FakeRouter):
     """Like Triton's version policy: the fast engine is there only while it serves."""
 
+    look_every_s: ClassVar[float] = 1.0
     keeps_both: ClassVar[bool] = False
 
 

@@ -303,8 +303,9 @@ class Watched(RuleBasedStateMachine):
 
     def alert_only_moves_for_a_person(self, chain: Chain, decision: Decision) -> None:
         if self.policy.action is Allowed.ALERT and not isinstance(chain.began, Commanded):
-            onward = decision.trigger is Trigger.FAST_PROVEN and 0 < self.state.share < 100
-            assert onward or decision.trigger is Trigger.PROMOTION_FAILED
+            divided = 0 < self.state.share < 100  # by a person's wish, which is led on or back
+            led = divided and decision.trigger in (Trigger.FAST_PROVEN, Trigger.ENGINE_FAULT)
+            assert led or decision.trigger is Trigger.PROMOTION_FAILED
 
     def the_budget_lasts(self, before: PolicyState, event: Input, decision: Decision) -> None:
         divided = 0 < before.share < 100

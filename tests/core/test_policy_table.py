@@ -67,6 +67,7 @@ def test_nothing_moves_out_of_a_hold_a_lock_or_the_dark(state: State) -> None:
 def test_only_a_promotion_or_a_stage_that_was_right_has_the_fast_engine_proven() -> None:
     assert {(s, t) for s, t, _, a in ROWS if a is Action.PROVE_FAST} == {
         (State.SERVING_SAFE, Trigger.PROMOTE),
+        (State.DEGRADED, Trigger.PROMOTE),
         (State.RECOVERING, Trigger.PROMOTE),
         (State.RECOVERING, Trigger.STAGE_DONE),
         (State.RETURNING, Trigger.PROMOTE),

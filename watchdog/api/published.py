@@ -53,6 +53,8 @@ class RoutePages:
                     page = await self._another(page, request, known, wait_s)
         except NoSuchModelError as error:
             raise missing(self._service, error) from error
+        except OSError as error:
+            raise web.HTTPServiceUnavailable(text=str(error), headers={"Retry-After": "5"}) from error
         response = web.Response(status=304) if page.is_among(known) else web.Response(body=page.body)
         if response.status == 200:
             response.content_type = "application/json"

@@ -89,6 +89,8 @@ def _trigger(state: PolicyState, event: Input, settings: PolicySettings) -> Trig
             return Trigger.DRIFT_SUSPECTED
         case RouteSeen():
             moved = event.observed.known and event.observed.fast_percent != state.share
+            if moved and _is_told_and_left(state):
+                return Trigger.PROBE_HEALTHY  # canaries look again at their own cadence
             return Trigger.PROBE_BAD if moved else Trigger.PROBE_HEALTHY  # that all is well, probes must show
         case Diagnosed():
             return _diagnosed(state, event, settings)
@@ -103,6 +105,13 @@ def _trigger(state: PolicyState, event: Input, settings: PolicySettings) -> Trig
             return Trigger(event.command.value)
         case _:
             assert_never(event)
+
+
+def _is_told_and_left(state: PolicyState) -> bool:
+    """Whether a moved route is known, and may not be put back."""
+    trouble = state.trouble
+    still = state.state in (State.HELD, State.LOCKED, State.DEGRADED)
+    return still and trouble is not None and trouble.conclusion == Conclusion.ROUTE_MOVED
 
 
 def _probed(state: PolicyState, *, healthy: bool) -> Trigger:
@@ -162,7 +171,8 @@ def _diagnosed(state: PolicyState, event: Diagnosed, settings: PolicySettings) -
         return Trigger.NO_TARGET  # only the public name is silent: a person may know of a way around it
     if conclusion in _WITHOUT_A_SWITCH:
         return _WITHOUT_A_SWITCH[conclusion]
-    if settings.action is Allowed.ALERT:
+    leads_back = _is_divided(state) and conclusion is not Conclusion.ROUTE_MOVED  # what comes of somebody's wish
+    if settings.action is Allowed.ALERT and not leads_back:
         return Trigger.TRANSIENT if conclusion is Conclusion.INTERMITTENT else Trigger.NOT_ALLOWED
     if conclusion is not Conclusion.ROUTE_MOVED and event.diagnosis.serving is Role.SAFE:
         return Trigger.NO_TARGET  # never to the fast engine because the safe one is wrong

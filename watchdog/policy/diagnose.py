@@ -86,6 +86,7 @@ def diagnose(
     source: Source | None = None,
     by_itself: bool = False,
     unheard: bool = False,
+    unloaded: bool = False,
     circumstances: str = "",
 ) -> Diagnosis:
     """Tell an engine's fault from the server's, the route's, the canary's and from chance.
@@ -101,9 +102,12 @@ def diagnose(
         source: in which answers it saw that.
         by_itself: whether that stands even if the burst shows nothing.
         unheard: whether the public name did not answer again, when it was asked after the burst.
+        unloaded: whether an engine that does not serve can't be asked, as with Triton's version policy.
         circumstances: what the server's own counts say, in a sentence, for a fault of speed.
     """
     conclusion = _conclude(first, serving_lane, other_lane, need, moved=moved, unheard=unheard)
+    if moved and unloaded and serving is Role.SAFE and serving_lane.silent:
+        conclusion = Conclusion.ROUTE_MOVED  # to load it is to put it back, and it is proven at once after
     if suspected is not None and conclusion is Conclusion.TRANSIENT:
         conclusion = _of_suspicion(source, serving_lane, other_lane, by_itself=by_itself)
     finding = _headline(first, serving_lane, moved=conclusion is Conclusion.ROUTE_MOVED) or suspected

@@ -103,6 +103,17 @@ class PolicyState:
         seen = self.intermittent
         return seen if seen is not None and seen.is_recent(now, WRONG_LATELY_S) else None
 
+    @classmethod
+    def found(cls, share: int, now: float) -> Self:
+        """The state to begin with where nothing is remembered: the route as it is found was somebody's wish.
+
+        One that is divided is not led on before a person says so.
+        """
+        if share == 100:
+            return cls(since=now)
+        state = State.SERVING_SAFE if share == 0 else State.HELD
+        return cls(state=state, since=now, desired=Role.SAFE, share=share, waits_since=now)
+
     def resumed(self, now: float) -> Self:
         """The state to start from after a restart: what was under way is looked at afresh.
 

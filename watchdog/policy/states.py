@@ -162,6 +162,7 @@ TABLE: dict[State, Rows] = {
     },
     S.DEGRADED: _CONFIRM | _HOLD | {
         T.ROLLBACK:         (S.PROVING, A.PROVE_SAFE),
+        T.PROMOTE:          (S.PROVING, A.PROVE_FAST),
     },
     S.BLIND: _CONFIRM | _HOLD,
     S.HELD: dict.fromkeys(_LOOKS, (S.HELD, A.DIAGNOSE)) | {
