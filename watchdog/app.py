@@ -140,9 +140,9 @@ class Watchdog:
                     await self._news.wait()
         return self.route(model)
 
-    def route_ready(self, model: str) -> str | None:
+    async def route_ready(self, model: str) -> str | None:
         cycle = self._cycle(model)
-        if cycle.shown:
+        if await cycle.is_shown_now():
             return None
         return f"{model} is not known to be answered as it should be: {cycle.state.state}"
 

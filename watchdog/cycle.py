@@ -45,6 +45,8 @@ _AWAIT_ROUTE_S = 30.0
 _AWAIT_ROUTE_SHARE = 0.05
 """Of a router's own cadence: how often one that has stopped to tell is asked. A restarted server, asked each second
 else, serves whom it likes until then; an API server that is away gets no more than it can bear."""
+_ASKED_AT_ONCE_S = 1.0
+"""Routers whose cadence is as short as this may also be asked whenever somebody asks for readiness."""
 _TIMED = frozenset({State.SERVING_SAFE, State.RECOVERING, State.RETURNING, State.PROBATION})
 """States that time alone can end."""
 _UNINFORMED = PolicySettings(action=Allowed.ALERT)
@@ -190,6 +192,18 @@ class Cycle:
         trouble = self.state.trouble
         right = trouble is None or trouble.conclusion in _MAY_BE_RIGHT or trouble.reason == Reason.LATENCY
         return self._shown and self._recalled and right and self.state.target is None
+
+    async def is_shown_now(self) -> bool:
+        """`shown`, and the router says the same at this moment.
+
+        A server may have ended and be back between two looks, and serve whom it likes. A router that is not to be
+        asked so often doesn't forget by that.
+        """
+        if not self.shown or self._router is None or self._router.look_every_s > _ASKED_AT_ONCE_S:
+            return self.shown
+        observed = await self._router.observe()
+        same = observed.fast_percent == self.state.share if observed.known else not self._route_known
+        return self.shown if same else False
 
     def take_over(self, old: "Cycle") -> None:
         """Go on where the cycle of an earlier configuration stopped; what other engines answered proves nothing."""

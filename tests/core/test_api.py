@@ -121,7 +121,7 @@ class FakeService:
             self.the_route = route
         self.moved.set()
 
-    def route_ready(self, model: str) -> str | None:
+    async def route_ready(self, model: str) -> str | None:
         self._watched(model)
         return self.route_not_ready
 

@@ -404,6 +404,28 @@ async def test_a_router_that_never_told_or_that_is_asked_rarely_is_not_hammered(
 
 
 @in_virtual_time
+async def test_readiness_does_not_outlive_a_restart_that_no_look_has_seen() -> None:
+    watch = a_watch(router=OneEngineRouter, state=ROLLED_BACK, world=World(serving=Role.SAFE))
+    await watch.cycle.tick()
+    await watch.cycle.look_at_route()
+    assert await watch.cycle.is_shown_now()
+
+    watch.world.serving = Role.FAST
+    assert watch.cycle.shown, "nothing has been looked at since"
+    assert not await watch.cycle.is_shown_now()
+    watch.router.says = SILENT
+    assert not await watch.cycle.is_shown_now()
+
+
+@in_virtual_time
+async def test_a_router_that_is_rarely_asked_is_not_asked_for_readiness() -> None:
+    watch = a_watch()
+    await watch.cycle.tick()
+    assert await watch.cycle.is_shown_now()
+    assert watch.world.asked("observe") == []
+
+
+@in_virtual_time
 async def test_a_router_that_stopped_telling_does_not_keep_a_watch_from_closing() -> None:
     watch = a_watch()
     await watch.cycle.look_at_route()

@@ -39,7 +39,7 @@ class RoutePages:
 
     async def ready(self, request: web.Request) -> web.Response:
         try:
-            why_not = self._service.route_ready(request.match_info["model"])
+            why_not = await self._service.route_ready(request.match_info["model"])
         except NoSuchModelError as error:
             raise missing(self._service, error) from error
         return web.Response(text="ready\n") if why_not is None else web.Response(status=503, text=f"{why_not}\n")

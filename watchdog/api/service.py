@@ -86,7 +86,7 @@ class Service(Protocol):
             NoSuchModelError: the model is not watched, or no longer.
         """
 
-    def route_ready(self, model: str) -> str | None:
+    async def route_ready(self, model: str) -> str | None:
         """None while the public name is known to be answered as it should be, else why that isn't known.
 
         Raises:
