@@ -121,9 +121,8 @@ class Watchdog:
     def route(self, model: str) -> Published:
         cycle, settings = self._cycle(model), self._settings_of(model)
         if not cycle.informed:
-            raise OSError(
-                f"the journal can't be read, so the route of {model} is not known: keep the one that you have"
-            )
+            why = self._journal.trouble or "neither journal, router nor public name tells who serves"
+            raise OSError(f"{why}; until then the route of {model} is not known: keep the one that you have")
         state = cycle.state
         return Published(
             model=model,

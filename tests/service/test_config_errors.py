@@ -161,7 +161,12 @@ MISTAKES = [
     (
         "safe: {version: 1}",
         "safe: {version: 1, endpoint: b}",
-        ":13: models[0].engines.safe.endpoint: there is no endpoint 'b'; known are triton",
+        ":21: models[0].router: a triton router moves within one server, not from triton to b",
+    ),
+    (
+        "    canaries: {",
+        "    public: {endpoint: b}\n    canaries: {",
+        ":14: models[0].public.endpoint: there is no endpoint 'b'; known are triton",
     ),
     (
         "version: 2",
