@@ -37,7 +37,7 @@ from watchdog.policy.settings import Allowed, PolicySettings
 from watchdog.policy.states import Action, State, Trigger
 from watchdog.ports import Authority, Clock, Journal, Observer, Router
 from watchdog.prober import Prober
-from watchdog.switching import Switcher, fault_of, recall
+from watchdog.switching import Switcher, recall
 
 _SUSPECT_AGAIN_S = 300.0
 """What a detector goes on seeing is looked into this often at most; the canaries go on all the while."""
@@ -250,7 +250,7 @@ class Cycle:
                 raise OSError("the watchdog is stopping")
             await self._recall()
             if self._authority is not None and command in (Command.ROLLBACK, Command.PROMOTE):
-                permission = await self._authority.ask(self.model, fault_of(self.state))
+                permission = await self._authority.ask(self.model, self.state.fault)
                 if not permission.leads:
                     raise NotLeadingError(permission.detail)
             commanded = Commanded(model=self.model, at=self._clock(), command=command, actor=actor, why=why)
@@ -369,7 +369,7 @@ class Cycle:
 
     async def _decides(self) -> bool:
         """Whether it is this watchdog that brings the fast engine back, where the route is shared."""
-        return self._authority is None or (await self._authority.ask(self.model, fault_of(self.state))).leads
+        return self._authority is None or (await self._authority.ask(self.model, self.state.fault)).leads
 
     async def _probe_public(self) -> Probed:
         canary, state = self._panel.next(), self.state

@@ -97,7 +97,7 @@ async def exchange(
                     method, url, data=body, headers=sent, allow_redirects=False, server_hostname=name
                 ) as response,
             ):
-                raw = await _bounded(response)
+                raw = await whole(response)
                 hidden = [value for value in (*secrets.values(), bearer) if value]
                 return Answer(
                     origin=origin, status=response.status, headers=dict(response.headers), raw=raw, hidden=hidden
@@ -116,7 +116,8 @@ def _once(session: aiohttp.ClientSession) -> aiohttp.ClientSession:
     return session
 
 
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+async def whole(response: aiohttp.ClientResponse) -> bytes:
+    """The body; ClientPayloadError where it is larger than anything that is asked for here."""
     raw = bytearray()
     async for chunk in response.content.iter_any():
         raw += chunk

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from watchdog.model.diagnosis import OF_THE_ENGINE
 from watchdog.model.engine import Role
 from watchdog.model.event import CycleFailed, Switched
 from watchdog.model.journal import Entry, EntryKind
@@ -29,12 +28,6 @@ async def recall(journal: Journal, model: str, now: float) -> PolicyState | None
         return PolicyState.from_json(entry.data["after"]).resumed(now)
     except (KeyError, ValueError) as error:
         raise ValueError(f"journal entry {entry.seq} can't be resumed from: {error}") from error
-
-
-def fault_of(state: PolicyState) -> str | None:
-    """What this watchdog holds against the engine that should be serving; a route's own troubles are none of it."""
-    trouble = state.trouble
-    return trouble.conclusion if trouble is not None and trouble.conclusion in OF_THE_ENGINE else None
 
 
 class Switcher:
@@ -77,7 +70,7 @@ class Switcher:
         if self._router is None:
             return self._switched(to, percent, _refused("no router is configured for this model"))
         if self._authority is not None:  # again, and last of all: who leads may have changed since the diagnosis
-            permission = await self._authority.ask(self._model, fault_of(state))
+            permission = await self._authority.ask(self._model, state.fault)
             if not (permission.leads if state.commanded else permission.ok):
                 return self._switched(to, percent, _refused(permission.detail))
         wish = {"to": to, "percent": percent, "from": state.desired}

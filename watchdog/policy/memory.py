@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
+from watchdog.model.diagnosis import OF_THE_ENGINE
 from watchdog.model.engine import Role
 from watchdog.model.route import share_of_fast
 from watchdog.policy.states import State
@@ -78,6 +79,12 @@ class PolicyState:
         if self.desired is Role.FAST:
             return State.PROBATION if self.by_itself else State.SERVING_FAST
         return State.RETURNING if self.share > 0 else State.SERVING_SAFE
+
+    @property
+    def fault(self) -> str | None:
+        """What is held against the engine that should be serving; a route's own troubles are none of it."""
+        trouble = self.trouble
+        return trouble.conclusion if trouble is not None and trouble.conclusion in OF_THE_ENGINE else None
 
     @property
     def on_trial(self) -> Role:

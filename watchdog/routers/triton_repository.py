@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 import aiohttp
 
+from watchdog.exchange import whole
 from watchdog.http_failure import said
 from watchdog.routers.refusal import RefusedError
 from watchdog.scrape import Page, scrape_server
 from watchdog.transport import Server, one_line
 
-_MAX_ANSWER_BYTES = 16 * 2**20
 _METRICS_S = 2.0
 _USED, _TOTAL = "nv_gpu_memory_used_bytes", "nv_gpu_memory_total_bytes"
 
@@ -110,7 +110,7 @@ class Repository:
                 allow_redirects=False,
                 server_hostname=self._server_name,
             ) as response:
-                status, raw = response.status, await _whole(response)
+                status, raw = response.status, await whole(response)
         except (aiohttp.ClientError, OSError) as error:
             raise RefusedError(f"{self._base}: {said(error)}") from error
         text = one_line(raw.decode(errors="replace"), self._hidden)
@@ -179,12 +179,3 @@ async def connected(settings: Server) -> AsyncIterator[Repository]:
         raise RefusedError(str(error)) from error
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusted), timeout=timeout) as session:
         yield Repository(session, settings, secrets)
-
-
-async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    raw = bytearray()
-    async for chunk in response.content.iter_any():
-        raw += chunk
-        if len(raw) > _MAX_ANSWER_BYTES:
-            raise aiohttp.ClientPayloadError
-    return bytes(raw)

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPEN
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 
 from watchdog import __version__
-from watchdog.model.diagnosis import OF_THE_ENGINE, Conclusion
+from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Role
 from watchdog.model.event import (
     Baselined,
@@ -280,7 +280,7 @@ class Metrics:
         _one_hot(self._state, model, State, state.state)
         _one_hot(self._desired, model, Role, state.desired)
         self._share.labels(model).set(state.share / 100)
-        self._fault.labels(model).set(state.trouble is not None and state.trouble.conclusion in OF_THE_ENGINE)
+        self._fault.labels(model).set(state.fault is not None)
 
     def _begin(self, model: str) -> None:
         """Count from 0 what may go wrong: a series that begins at 1 has not increased, as Prometheus sees it."""
