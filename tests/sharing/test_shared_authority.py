@@ -1,12 +1,10 @@
 """Lease and quorum together, as the port has it, over HTTP."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from tests.kube_api import Failure, KubeApi, kube_api
+from tests.kube_api import Failure, KubeApi
 from tests.sharing.simulated import LEASE, NAMESPACE, Clock
 from watchdog.ports import Authority
 from watchdog.sharing import SharingSettings, open_authority
@@ -14,17 +12,6 @@ from watchdog.sharing.authority import SharedAuthority
 
 DURATION = 15.0
 BY_KUBERNETES = {"by": "kubernetes", "need": 2}
-
-
-@pytest_asyncio.fixture
-async def api() -> AsyncIterator[KubeApi]:
-    async with kube_api() as running:
-        yield running
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def watchdog(url: str, identity: str, clock: Clock, quorum: dict[str, Any] | None = None) -> SharedAuthority:

@@ -1,12 +1,11 @@
 """One Lease over HTTP: what is written, what is kept, and what is said when it fails."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from tests.kube_api import Call, Failure, KubeApi, kube_api
+from tests.kube_api import Call, Failure, KubeApi
 from tests.sharing.simulated import LEASE, Clock, lease_settings
 from watchdog.kubernetes import Kubernetes
 from watchdog.sharing.lease import Lease
@@ -14,17 +13,6 @@ from watchdog.sharing.lease import Lease
 DURATION, DEADLINE = 15.0, 10.0
 
 Contender = Callable[[str], Lease]
-
-
-@pytest_asyncio.fixture
-async def api() -> AsyncIterator[KubeApi]:
-    async with kube_api() as running:
-        yield running
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

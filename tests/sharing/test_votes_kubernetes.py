@@ -1,13 +1,12 @@
 """Opinions as Leases over HTTP: who is alive, and whose word counts."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from tests.kube_api import Call, Failure, KubeApi, kube_api
+from tests.kube_api import Call, Failure, KubeApi
 from tests.sharing.simulated import NAMESPACE, Clock, lease_settings
 from watchdog.kubernetes import Kubernetes
 from watchdog.sharing.quorum import Tally, Uncounted
@@ -16,17 +15,6 @@ from watchdog.sharing.votes_kubernetes import FAULTS, LABEL, KubernetesQuorumSet
 ALIVE_S, OPINION_S = 15.0, 300.0
 
 Voter = Callable[[str], KubernetesVotes]
-
-
-@pytest_asyncio.fixture
-async def api() -> AsyncIterator[KubeApi]:
-    async with kube_api() as running:
-        yield running
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
