@@ -21,6 +21,7 @@ from watchdog.model.baseline import Baseline, Golden
 from watchdog.model.canary import Canary
 from watchdog.model.engine import Description, Engine, Role
 from watchdog.model.gpu import GpuReading
+from watchdog.model.objective import Objective
 from watchdog.model.probe import ProbeResult
 from watchdog.model.score import Alarm, Score
 from watchdog.model.tensor import Array, dtype_name
@@ -149,6 +150,10 @@ class WindowSettings(Settings):
     least: int = Field(default=20, ge=1)
     """Fewer probes in the window than this say nothing."""
 
+    @property
+    def objective(self) -> Objective:
+        return Objective(role=self.engine, measure=self.measure, quantile=self.quantile, limit_s=self.limit)
+
 
 class LatencySettings(Settings):
     """How long a probe may take: a limit of its own, or so many times the baseline's median.
@@ -209,6 +214,10 @@ class Judge:
             return own
         reference = self.baseline.engines[role].latency.get(profile) if self.baseline else None
         return math.inf if reference is None else max(settings.floor, settings.times_baseline * reference.median_s)
+
+    def golden_confidences(self) -> dict[str, tuple[float, ...]]:
+        """Output → the golden answers' confidences, a number for each canary."""
+        return {name: tuple(c.value for c in found.values()) for name, found in self._golden_confidences.items()}
 
     def limits(self) -> tuple[dict[tuple[Role, str], float], dict[tuple[str, str], float]]:
         """All limits in force: (engine, profile) → seconds, and (output, measure) → the limit of a score."""
@@ -404,6 +413,11 @@ def jumped(score: Score, role: Role, measure: str) -> Finding | None:
         detail=f"the {role} engine's {measure} time: {score.alarm.sentence}, {since}",
         measure=measure,
     )
+
+
+def in_time(window: WindowSettings, seconds: float) -> bool:
+    """Whether one probe was as quick as an objective wants its share of them to be."""
+    return seconds <= window.limit
 
 
 def over_window(window: WindowSettings, seconds: float) -> Finding | None:

@@ -110,6 +110,9 @@ class ModelSettings(AssessSettings):
     baseline: LocalPath
     """The folder that ``watchdog baseline`` writes."""
     probe: ProbeSettings = ProbeSettings()
+    objective: float = Field(default=0.999, gt=0, lt=1)
+    """The share of probes of the public name that should be answered rightly and in time; alerts about how fast its
+    error budget burns hold against it."""
     policy: PolicySettings = PolicySettings()
     drift: DriftSettings = DriftSettings()
     router: RouterSettings | None = None

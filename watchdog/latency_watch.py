@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from watchdog import measures
-from watchdog.assess import Judge, WindowSettings, jumped, over_window
+from watchdog.assess import Judge, WindowSettings, in_time, jumped, over_window
 from watchdog.drift.jump import LEAST, JumpDetector, JumpState, occasional
 from watchdog.drift.windows import SlidingQuantiles
 from watchdog.model.baseline import Latency
 from watchdog.model.engine import Role
-from watchdog.model.event import Scored, Source, Suspected, Timed
+from watchdog.model.event import ObjectiveSeen, Scored, Source, Suspected, Timed
 from watchdog.model.probe import ProbeResult
 from watchdog.model.score import Promise
 from watchdog.ports import Observer
@@ -95,7 +95,13 @@ class LatencyWatch:
             settings = window.settings
             if settings.engine is not result.expected or settings.measure not in found:
                 continue
-            window.seconds.add(event.at, found[settings.measure])
+            seconds = found[settings.measure]
+            self._observe(
+                ObjectiveSeen(
+                    model=event.model, at=event.at, objective=settings.objective, met=in_time(settings, seconds)
+                )
+            )
+            window.seconds.add(event.at, seconds)
             quantile = window.seconds.quantile(settings.quantile, event.at)
             finding = None if quantile is None else over_window(settings, quantile)
             if finding is not None and event.at - window.told_at >= min(settings.over, _TOLD_AGAIN_S):

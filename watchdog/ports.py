@@ -24,8 +24,10 @@ from watchdog.model.event import (
     Learning,
     LoadSeen,
     Noticed,
+    ObjectiveSeen,
     Probed,
     Proved,
+    Reported,
     RouteSeen,
     Scored,
     SpansTaken,
@@ -186,6 +188,8 @@ Event = (
     | Learning
     | Ignored
     | Timed
+    | ObjectiveSeen
+    | Reported
     | LoadSeen
     | EngineSeen
     | GpuSeen

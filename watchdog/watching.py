@@ -281,6 +281,11 @@ def _baselined(model: ModelSettings, inputs: Inputs, baseline: Baseline, *, prob
         captured_at=baseline.created_at,
         latency_limits=latency,
         score_limits=scores,
+        every_s=model.probe.every,
+        deadline_s=model.probe.deadline,
+        objective=model.objective,
+        latency_objectives=tuple(window.objective for window in model.latency.windows),
+        confidences=prober.judge.golden_confidences(),
     )
 
 

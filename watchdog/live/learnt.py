@@ -94,6 +94,13 @@ class Sample:
         self._values.extend(kept)
         self._sizes.append(len(kept))
 
+    def means(self) -> list[float]:
+        """A number for each study."""
+        if not self._sizes:
+            return []
+        ends = np.cumsum(self._sizes)
+        return [float(study.mean()) for study in np.split(np.array(self._values), ends[:-1])]
+
     def reference(self, link: Link) -> Reference:
         """Raises ValueError: it makes none, such as a stream that never varies."""
         studies = np.repeat(np.arange(len(self._sizes)), self._sizes)

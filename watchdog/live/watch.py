@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from watchdog.drift.links import Link
@@ -15,7 +16,7 @@ from watchdog.live.learnt import Learnt, Subject, Unfit
 from watchdog.live.settings import LiveSettings, ShadowSettings, chosen, observations_a_day, promise_of_each
 from watchdog.live.track import Build, Phase, Track, usable
 from watchdog.model.engine import Role
-from watchdog.model.event import CycleFailed, Ignored, Learning, Scored, Source
+from watchdog.model.event import CycleFailed, Ignored, Learning, Reported, Scored, Source
 from watchdog.model.observation import Observation, Pair
 from watchdog.model.score import Promise
 from watchdog.ports import Clock, Evidence, Observer
@@ -202,6 +203,7 @@ class LiveWatch:
                 await asyncio.sleep(0)
         if batch.news is not None:
             self._observe(batch.news)
+        self._report(track, batch.means, usual=False)
         for condition, count in batch.ignored.items():
             track.ignored[condition] += count
             self._ignore(track.source, track.reading, condition, count)
@@ -213,6 +215,7 @@ class LiveWatch:
         if not values:
             return
         if track.phase is Phase.WATCHING:
+            batch.means.append(fmean(values))
             batch.news = self._watch(track, values)
         elif not self._healthy():
             batch.ignored[NOT_HEALTHY] += 1
@@ -250,6 +253,8 @@ class LiveWatch:
         except Exception as error:  # noqa: BLE001 - ValueError is what is foreseen; a bug must not end the watch either
             self._unfit(track, Unfit.NO_REFERENCE, have)
             self._fail(f"{track.source} {track.reading}: {have} observations make no reference: {error}")
+        else:
+            self._report(track, track.sample.means(), usual=True)
 
     # -- what outlives the process -----------------------------------------------------------
 
@@ -334,6 +339,12 @@ class LiveWatch:
     def _all(self) -> Iterator[Track]:
         return (track for tracks in self._tracks.values() for track in tracks.values())
 
+    def _report(self, track: Track, values: Sequence[float], *, usual: bool) -> None:
+        if values and track.source is Source.LIVE and track.link is Link.LOGIT:
+            self._observe(
+                Reported(model=self.model, at=self._clock(), reading=track.reading, values=tuple(values), usual=usual)
+            )
+
     def _unfit(self, track: Track, unfit: Unfit, count: int) -> None:
         track.ignored[unfit] += 1
         self._ignore(track.source, track.reading, unfit, count)
@@ -376,6 +387,8 @@ class _Batch:
     """What a batch has to tell of one reading."""
 
     news: Scored | Learning | None = None
+    means: list[float] = field(default_factory=list)
+    """Of each study that was watched."""
     ignored: Counter[str] = field(default_factory=Counter)
 
 

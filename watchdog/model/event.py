@@ -1,7 +1,7 @@
 """What happens, as records: the policy consumes some of them, observers see them all."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from watchdog.model.authority import Permission
@@ -10,6 +10,7 @@ from watchdog.model.engine import Role
 from watchdog.model.gpu import GpuReading, Leak
 from watchdog.model.load import Load
 from watchdog.model.notice import Delivery, Notice
+from watchdog.model.objective import Objective
 from watchdog.model.probe import ProbeResult
 from watchdog.model.route import Applied, Observed, share_of_fast
 from watchdog.model.score import Score
@@ -161,6 +162,15 @@ class Baselined:
     """(engine, shape profile) → seconds."""
     score_limits: Mapping[tuple[str, str], float]
     """(output, measure) → the limit of that score."""
+    every_s: float = 10.0
+    """The cadence of probes of the public name."""
+    deadline_s: float = 2.0
+    """How long an answer may take before the engine counts as hung."""
+    objective: float = 0.999
+    """The share of those probes that should be answered rightly and in time."""
+    latency_objectives: tuple[Objective, ...] = ()
+    confidences: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Output → the golden answers' confidences, a number for each canary."""
 
 
 class Source(StrEnum):
@@ -242,6 +252,28 @@ class Timed:
     at: float
     result: ProbeResult
     """Without its outputs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectiveSeen:
+    """A probe was held against one objective."""
+
+    model: str
+    at: float
+    objective: Objective
+    met: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reported:
+    """Studies' answers by the fast engine were reported, or learnt of before: a number for each study."""
+
+    model: str
+    at: float
+    reading: str
+    values: tuple[float, ...]
+    usual: bool
+    """Whether they are the reference, told once and as a whole, rather than news."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

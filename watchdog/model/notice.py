@@ -57,3 +57,20 @@ class Delivery:
     detail: str = ""
     retry: bool = True
     """Whether trying again can help: no for a receiver that calls the message itself wrong."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Queue:
+    """How one channel stands."""
+
+    channel: str
+    pending: int
+    """Notices that it has not taken yet, each that it must not lose."""
+    oldest_at: float | None
+    """Since when the oldest of them waits; None where none does."""
+    up: bool | None
+    """Whether it took what it was given last; None before the first time."""
+    delivered_at: float | None
+    """When it last took something."""
+    detail: str = ""
+    """What it said last."""
