@@ -1,14 +1,9 @@
-"""When to tell people what: conditions made from the policy's state, and notices due for them.
+"""What people should know: conditions made from the policy's state. Pure; `ledger` says when they are told."""
 
-Pure. Notices follow the state, not the moment: a ledger remembers what a channel has been told, so
-a receiver that was away is told the truth when it is back, and nothing is told twice.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 
 from watchdog.model.engine import Role
-from watchdog.model.notice import Condition, Notice, NoticeKind, Severity
+from watchdog.model.notice import Condition, Severity
 from watchdog.model.verdict import Finding, Reason
 from watchdog.policy.memory import WRONG_LATELY_S, PolicyState, Trouble
 from watchdog.policy.states import State
@@ -161,87 +156,3 @@ def _condition(name: str, severity: Severity, model: str, says: str, trouble: Tr
         description=trouble.detail,
         labels={"model": model},
     )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Resend:
-    """How a receiver wants to be told: once, or again and again because it forgets."""
-
-    every_s: float | None = None
-    """None: first and resolved only."""
-    resolved_for_s: float = 0.0
-    """How long an ended condition is told again."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Told:
-    """One condition, and what a channel has been told of it."""
-
-    condition: Condition
-    started_at: float
-    ended_at: float | None = None
-    told_at: float | None = None
-    end_told_at: float | None = None
-
-
-Ledger = Mapping[tuple[str, ...], Told]
-"""Per condition's key, what one channel has been told."""
-
-
-def observe(ledger: Ledger, current: Iterable[Condition], now: float) -> dict[tuple[str, ...], Told]:
-    """The ledger after seeing which conditions hold now: new ones begin, missing ones end."""
-    holding = {condition.key: condition for condition in current}
-    after: dict[tuple[str, ...], Told] = {}
-    for key, told in ledger.items():
-        if key in holding:
-            again = told.ended_at is not None
-            after[key] = (
-                Told(condition=holding[key], started_at=now) if again else replace(told, condition=holding[key])
-            )
-        else:
-            after[key] = told if told.ended_at is not None else replace(told, ended_at=now)
-    for key, condition in holding.items():
-        after.setdefault(key, Told(condition=condition, started_at=now))
-    return after
-
-
-def due(ledger: Ledger, now: float, resend: Resend) -> tuple[Notice, ...]:
-    """What this channel should be told now, oldest condition first."""
-    notices = [notice for told in ledger.values() if (notice := _due(told, now, resend)) is not None]
-    return tuple(sorted(notices, key=lambda n: n.started_at))
-
-
-def delivered(ledger: Ledger, notices: Iterable[Notice], now: float, resend: Resend) -> dict[tuple[str, ...], Told]:
-    """The ledger after the channel took `notices`; what needs no more telling is forgotten."""
-    after = dict(ledger)
-    for notice in notices:
-        told = after.get(notice.condition.key)
-        if told is None or told.started_at != notice.started_at:
-            continue
-        told = replace(told, told_at=now)
-        if notice.kind is NoticeKind.RESOLVED:
-            told = replace(told, end_told_at=told.end_told_at or now)
-        after[notice.condition.key] = told
-    return {key: told for key, told in after.items() if not _forgettable(told, now, resend)}
-
-
-def _due(told: Told, now: float, resend: Resend) -> Notice | None:
-    waited = told.told_at is None or (resend.every_s is not None and now - told.told_at >= resend.every_s)
-    if told.ended_at is not None:
-        if told.end_told_at is not None and not waited:
-            return None
-        return _notice(NoticeKind.RESOLVED, told, told.ended_at)
-    if not waited:
-        return None
-    lasts_until = now + 4 * (resend.every_s or 0.0)
-    return _notice(NoticeKind.FIRST if told.told_at is None else NoticeKind.REPEAT, told, lasts_until)
-
-
-def _forgettable(told: Told, now: float, resend: Resend) -> bool:
-    if told.ended_at is None or told.end_told_at is None:
-        return False
-    return resend.every_s is None or now - told.ended_at >= resend.resolved_for_s
-
-
-def _notice(kind: NoticeKind, told: Told, ends_at: float) -> Notice:
-    return Notice(kind=kind, condition=told.condition, started_at=told.started_at, ends_at=ends_at)

@@ -33,7 +33,9 @@ from watchdog.ports import Event, Journal, Observer
 from watchdog.server_tls import server_context
 from watchdog.telemetry.board import Board
 from watchdog.telemetry.logs import log_event
+from watchdog.telemetry.loop_lag import watch_lag
 from watchdog.telemetry.metrics import Metrics
+from watchdog.telemetry.snapshot import Snapshot
 from watchdog.timekeeper import Timekeeper
 from watchdog.transport import serve
 from watchdog.watching import Watching, assemble
@@ -65,6 +67,8 @@ class Watchdog:
         self._watching: Watching | None = None
         self._timekeeper: Timekeeper | None = None
         self._reloading = asyncio.Lock()
+        self._reloaded, self._configured_at = True, time.time()
+        self._lag: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         """Set, and replaced by a new one, with each decision."""
 
@@ -94,7 +98,20 @@ class Watchdog:
         return feeds[name]
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
+        self._metrics.look(self._snapshot())
         return self._metrics.render(accept)
+
+    def _snapshot(self) -> Snapshot:
+        watching = self._watching
+        return Snapshot(
+            up=watching is not None,
+            conditions=watching.notifier.conditions() if watching else (),
+            queues=watching.notifier.queues() if watching else (),
+            journal_trouble=self._journal.trouble,
+            leads=watching.leads() if watching else {},
+            reloaded=self._reloaded,
+            configured_at=self._configured_at,
+        )
 
     def hook_token(self) -> str | None:
         token = self._settings.api.hook_token
@@ -178,25 +195,34 @@ class Watchdog:
             AssemblyError: something that the configuration names can't be used.
         """
         self._timekeeper = timekeeper
+        self._lag = asyncio.create_task(watch_lag(self._metrics.lag), name="loop lag")
         self._watching = await self._assemble(self._settings, timekeeper)
         await self._watching.evidence.recall()
+        await self._watching.notifier.recall()
         self._begin(self._watching)
 
     async def reload(self) -> None:
         async with self._reloading:
             if self._watching is None or self._timekeeper is None:
                 raise ReloadError("still starting; try again when ready")
-            try:
-                settings = config.read(self._path)
-                if _lasting(settings) != _lasting(self._settings):
-                    raise ReloadError("api.listen, api.tls, state and traces change only with a restart")
-                fresh = await self._assemble(settings, self._timekeeper)
-            except (ConfigError, AssemblyError, OSError) as error:
-                raise ReloadError(str(error)) from error
+            self._reloaded = False
+            fresh = await self._read_anew(self._timekeeper)
             await self._replace(self._watching, fresh)
+            self._reloaded, self._configured_at = True, time.time()
+
+    async def _read_anew(self, timekeeper: Timekeeper) -> Watching:
+        try:
+            settings = config.read(self._path)
+            if _lasting(settings) == _lasting(self._settings):
+                return await self._assemble(settings, timekeeper)
+        except (ConfigError, AssemblyError, OSError) as error:
+            raise ReloadError(str(error)) from error
+        raise ReloadError("api.listen, api.tls, state and traces change only with a restart")
 
     async def stop(self) -> None:
         """Finish what is in flight, tell people what is due, and close everything."""
+        if self._lag is not None:
+            self._lag.cancel()
         async with self._reloading:  # what a reload has opened must be closed, too
             watching, self._watching = self._watching, None
         if watching is not None:

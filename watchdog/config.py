@@ -20,6 +20,7 @@ from watchdog.channels import ChannelSettings
 from watchdog.drift.promise import parse
 from watchdog.endpoints import EndpointSettings
 from watchdog.gpu import GpuSettings
+from watchdog.heartbeat import HeartbeatSettings
 from watchdog.journal.retention import JournalSettings
 from watchdog.live.settings import LiveSettings, ShadowSettings, chosen, promise_of_each
 from watchdog.model.engine import Address, Engine, Role
@@ -222,6 +223,8 @@ class Config(Settings):
     endpoints: tuple[EndpointSettings, ...] = Field(min_length=1)
     models: tuple[ModelSettings, ...] = Field(min_length=1)
     channels: tuple[ChannelSettings, ...] = ()
+    heartbeats: tuple[HeartbeatSettings, ...] = ()
+    """Dead-man's switches, which notice when nobody watches any more."""
     journal: JournalSettings = JournalSettings()
     """How long what was recorded is kept."""
     sharing: SharingSettings | None = None
@@ -233,7 +236,12 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        for kind, named in (("endpoints", self.endpoints), ("models", self.models), ("channels", self.channels)):
+        for kind, named in (
+            ("endpoints", self.endpoints),
+            ("models", self.models),
+            ("channels", self.channels),
+            ("heartbeats", self.heartbeats),
+        ):
             _refuse_repeated(kind, [item.name for item in named])
         known = {endpoint.name for endpoint in self.endpoints}
         if self.sharing is not None and not any(model.shared for model in self.models):

@@ -1,29 +1,32 @@
 """Takes what people should know to every channel, beside the probing and never in its way.
 
 One task a channel. What a channel still has to be told follows from its own ledger, so one slow or
-dead receiver delays neither probing nor the others, and is told the truth when it is back.
+dead receiver delays neither probing nor the others, and is told the truth when it is back. The ledger
+is on disk before anything is delivered and after: a crash loses nothing, and tells nothing again but
+what was just being delivered.
 """
 
 import asyncio
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 from watchdog import alerting
-from watchdog.alerting import Ledger, Resend
+from watchdog.ledger import Ledger, Resend
 from watchdog.model.event import CycleFailed, Delivered, Noticed
 from watchdog.model.journal import Entry, EntryKind
-from watchdog.model.notice import Condition, Notice, NoticeKind
+from watchdog.model.notice import Condition, Delivery, Notice, NoticeKind, Queue
 from watchdog.policy.decide import Decision
 from watchdog.policy.memory import PolicyState
-from watchdog.ports import Channel, Clock, Event, Journal, Observer
+from watchdog.ports import Channel, Clock, Event, Evidence, Journal, Observer
 
 _LOOK_AGAIN_S = 5.0
 """How often conditions are looked at without an event: some end by the clock alone."""
 _INHERITED_FOR_S = 120.0
-"""After a reload, so long at most until a source that is still watched has spoken again."""
+"""After a start or a reload, so long at most until a source that is still watched has spoken again."""
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 60.0
 
@@ -35,7 +38,12 @@ class Outlet:
     name: str
     channel: Channel
     resend: Resend
-    ledger: Ledger = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
+    saved: bytes = b""
+    """The ledger as it is on disk."""
+    last: Delivery | None = None
+    """What came of the newest try."""
+    delivered_at: float | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     told: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while nothing is due."""
@@ -44,14 +52,21 @@ class Outlet:
 class Notifier:
     """Keeps every channel told of the conditions that hold.
 
-    Feed it decisions through `observe`; run it with ``async with``.
+    Feed it decisions through `observe`; run it with ``async with``. It tells nobody anything before `begin`, when it
+    has been told of every model's state: what it does not know to hold is over.
     """
 
     def __init__(
-        self, outlets: Mapping[str, tuple[Channel, Resend]], journal: Journal, observe: Observer, clock: Clock
+        self,
+        outlets: Mapping[str, tuple[Channel, Resend]],
+        journal: Journal,
+        evidence: Evidence,
+        observe: Observer,
+        clock: Clock,
     ) -> None:
         self._outlets = [Outlet(name=name, channel=c, resend=r) for name, (c, r) in outlets.items()]
         self._journal = journal
+        self._evidence = evidence
         self._observe = observe
         self._clock = clock
         self._states: dict[str, PolicyState] = {}
@@ -59,6 +74,8 @@ class Notifier:
         self._held_until: dict[str, float] = {}
         """Sources that an earlier notifier heard, and this one has not yet."""
         self._tasks: list[asyncio.Task[None]] = []
+        self._begun = asyncio.Event()
+        self._disk_fails = False
 
     async def __aenter__(self) -> Self:
         self._tasks = [
@@ -80,6 +97,8 @@ class Notifier:
 
     def know(self, model: str, state: PolicyState) -> None:
         """Take a model's state as it is, such as the one resumed at start."""
+        if self._held_until.pop(model, None) is not None:
+            del self._held[model]
         if self._states.get(model) != state:
             self._states[model] = state
             self._wake_all()
@@ -91,21 +110,54 @@ class Notifier:
         if self._held[source] != before:
             self._wake_all()
 
+    async def recall(self) -> None:
+        """Go on where the last process stopped. What can't be read is told, and begun anew."""
+        for outlet in self._outlets:
+            try:
+                stored = await self._evidence.load(_place(outlet.name))
+                if stored is not None:
+                    outlet.ledger, outlet.saved = Ledger.from_bytes(stored), stored
+            except (OSError, ValueError) as error:
+                self._fail(f"channel {outlet.name}: what it was told is not known any more: {error}")
+            for life in outlet.ledger.lives:
+                if not life.over:
+                    self._inherit(life.source, (*self._held.get(life.source, ()), life.condition))
+
     def take_over(self, old: "Notifier") -> None:
         """Go on where the notifier of an earlier configuration stopped: nothing is told twice."""
-        ledgers = {outlet.name: outlet.ledger for outlet in old._outlets}  # noqa: SLF001 - of the same class
+        before = {outlet.name: outlet for outlet in old._outlets}  # noqa: SLF001 - of the same class
         for outlet in self._outlets:
-            outlet.ledger = ledgers.get(outlet.name, {})
-        now = self._clock()
-        for source, conditions in old._held_at(now).items():  # noqa: SLF001
-            if source not in self._held:
-                self._held[source], self._held_until[source] = conditions, now + _INHERITED_FOR_S
+            if outlet.name in before:
+                known = before[outlet.name]
+                outlet.ledger, outlet.saved = known.ledger, known.saved
+                outlet.last, outlet.delivered_at = known.last, known.delivered_at
+        for source, conditions in old._held_at(self._clock()).items():  # noqa: SLF001
+            self._inherit(source, conditions)
+
+    def _inherit(self, source: str, conditions: tuple[Condition, ...]) -> None:
+        if source not in self._held or source in self._held_until:
+            self._held[source] = tuple({c.key: c for c in conditions}.values())
+            self._held_until[source] = self._clock() + _INHERITED_FOR_S
+
+    def begin(self) -> None:
+        """Tell: every model's state is known now."""
+        self._begun.set()
 
     def conditions(self) -> tuple[Condition, ...]:
         """All that hold now, over all models."""
+        return tuple(condition for _, condition in self._current())
+
+    def queues(self) -> tuple[Queue, ...]:
+        """How each channel stands."""
+        return tuple(_queue(outlet) for outlet in self._outlets)
+
+    def _current(self) -> Iterator[tuple[str, Condition]]:
+        """What holds, and who says so."""
         now = self._clock()
-        of_models = (c for model, state in self._states.items() for c in alerting.conditions(model, state, now))
-        return (*of_models, *(c for conditions in self._held_at(now).values() for c in conditions))
+        for model, state in self._states.items():
+            yield from ((model, condition) for condition in alerting.conditions(model, state, now))
+        for source, conditions in self._held_at(now).items():
+            yield from ((source, condition) for condition in conditions)
 
     def _held_at(self, now: float) -> dict[str, tuple[Condition, ...]]:
         return {source: held for source, held in self._held.items() if now < self._held_until.get(source, math.inf)}
@@ -126,15 +178,16 @@ class Notifier:
 
     def _pending(self, outlet: Outlet) -> tuple[Notice, ...]:
         now = self._clock()
-        outlet.ledger = alerting.observe(outlet.ledger, self.conditions(), now)
-        return alerting.due(outlet.ledger, now, outlet.resend)
+        outlet.ledger = outlet.ledger.observe(self._current(), now, outlet.resend)
+        return outlet.ledger.due(now, outlet.resend)
 
     async def _serve(self, outlet: Outlet) -> None:
+        await self._begun.wait()
         pause = _FIRST_RETRY_S
         while True:
             outlet.wake.clear()
             if not await self._tell_what_is_due(outlet):
-                await asyncio.sleep(pause)  # news must not defeat the backing off
+                await asyncio.sleep(_patience(outlet.last, pause))  # news must not defeat the backing off
                 pause = min(_LAST_RETRY_S, 2 * pause)
                 continue
             pause = _FIRST_RETRY_S
@@ -146,29 +199,48 @@ class Notifier:
         """False where it must be tried again."""
         try:
             notices = self._pending(outlet)
+            await self._save(outlet)
             if notices and not await self._tell(outlet, notices):
                 return False
             if not self._pending(outlet):
                 outlet.told.set()
         except Exception as error:  # noqa: BLE001 - a bug must neither end the telling nor be silent
-            what = f"channel {outlet.name}: {type(error).__name__}: {error}"
-            self._observe(CycleFailed(model="", at=self._clock(), error=what))
+            self._fail(f"channel {outlet.name}: {type(error).__name__}: {error}")
             return False
         return True
 
+    async def _save(self, outlet: Outlet) -> None:
+        """Bring to the disk what the channel has been told and has to be. People are told, whatever the disk does."""
+        data = outlet.ledger.to_bytes()
+        if data == outlet.saved:
+            return
+        try:
+            await self._evidence.save(_place(outlet.name), data)
+            outlet.saved, self._disk_fails = data, False
+        except OSError as error:
+            if not self._disk_fails:
+                self._fail(f"channel {outlet.name}: a crash now may tell people again, or too little: {error}")
+            self._disk_fails = True
+
     async def _tell(self, outlet: Outlet, notices: tuple[Notice, ...]) -> bool:
-        delivery = await outlet.channel.deliver(notices)
+        delivery = outlet.last = await outlet.channel.deliver(notices)
         now = self._clock()
         self._observe(Delivered(at=now, channel=outlet.name, notices=len(notices), delivery=delivery))
         if not delivery.ok and delivery.retry:
             return False
         # A receiver that calls the message itself wrong would do so for ever: told is told.
-        outlet.ledger = alerting.delivered(outlet.ledger, notices, now, outlet.resend)
+        outlet.ledger = outlet.ledger.taken(notices, now, outlet.resend)
+        await self._save(outlet)
+        if delivery.ok:
+            outlet.delivered_at = now
         for notice in notices:
             if notice.kind is not NoticeKind.REPEAT:
                 self._observe(Noticed(at=now, notice=notice))
                 await self._record(outlet.name, notice, ok=delivery.ok, detail=delivery.detail)
         return True
+
+    def _fail(self, error: str) -> None:
+        self._observe(CycleFailed(model="", at=self._clock(), error=error))
 
     async def _record(self, channel: str, notice: Notice, *, ok: bool, detail: str) -> None:
         data = {
@@ -183,3 +255,25 @@ class Notifier:
         model = notice.condition.labels.get("model", "")
         with contextlib.suppress(OSError):  # the switch journal's own failure is told by the cycle
             await self._journal.append(Entry(at=self._clock(), kind=EntryKind.NOTICE, model=model, data=data))
+
+
+def _place(channel: str) -> str:
+    return f"channel/{channel}"
+
+
+def _queue(outlet: Outlet) -> Queue:
+    pending, oldest_at = outlet.ledger.waiting()
+    return Queue(
+        channel=outlet.name,
+        pending=pending,
+        oldest_at=oldest_at,
+        up=None if outlet.last is None else outlet.last.ok,
+        delivered_at=outlet.delivered_at,
+        detail="" if outlet.last is None else outlet.last.detail,
+    )
+
+
+def _patience(last: Delivery | None, pause_s: float) -> float:
+    """How long to wait before the next try: scattered, so that many senders don't come at once, and as asked for."""
+    asked = last.retry_after_s if last is not None and not last.ok else None
+    return max(random.uniform(pause_s / 2, pause_s), asked or 0.0)  # noqa: S311 - no secret

@@ -12,6 +12,7 @@ from watchdog.model.authority import Permission
 from watchdog.model.engine import Address, Description, Role
 from watchdog.model.event import (
     Baselined,
+    Beaten,
     Beside,
     Commanded,
     CycleFailed,
@@ -181,6 +182,7 @@ Event = (
     | Commanded
     | Noticed
     | Delivered
+    | Beaten
     | CycleFailed
     | Baselined
     | Scored

@@ -8,6 +8,7 @@ import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -88,6 +89,23 @@ def address_of(listen: Listen) -> tuple[str, int]:
     """The host, without an IPv6 address's brackets, and the port."""
     host, _, port = listen.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _checked_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        parts.port  # noqa: B018 (raises for an impossible one)
+    except ValueError as error:
+        raise ValueError(f"not a URL: {error}") from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("not an http:// or https:// URL with a host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("credentials do not belong in a URL; put them into `secret_headers`")
+    return value
+
+
+Url = Annotated[str, AfterValidator(_checked_url), WithJsonSchema({"type": "string", "format": "uri"})]
+"""An HTTP server's address, without credentials."""
 
 
 def _beside_file(value: Any, info: ValidationInfo) -> Any:

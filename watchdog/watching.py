@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,6 @@ from typing import Any
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from watchdog import alerting
-from watchdog.alerting import Resend
 from watchdog.assembly import (
     AssemblyError,
     Inputs,
@@ -32,7 +31,9 @@ from watchdog.cycle import Cycle
 from watchdog.feeding import open_feed
 from watchdog.gpu import open_gpus
 from watchdog.gpu_watch import GpuWatch
+from watchdog.heartbeat import Heartbeat, Pulse, patience_s
 from watchdog.latency_watch import LatencyWatch
+from watchdog.ledger import Resend
 from watchdog.live import Feed
 from watchdog.model.baseline import Baseline
 from watchdog.model.engine import Description, Role
@@ -97,6 +98,7 @@ class Watching:
     authority: SharedAuthority | None
     scheduler: AsyncIOScheduler
     stack: AsyncExitStack
+    heartbeats: Sequence[Heartbeat] = ()
 
     def go(self) -> None:
         """Start probing: at once, and then each model at its own phase of its interval."""
@@ -116,11 +118,20 @@ class Watching:
             self.every(self.gpus.look, self.config.gpu.every, now + timedelta(seconds=_BETWEEN_PROBES_S))
         if self.authority is not None:
             self.every(self.authority.keep, self.authority.keep_every_s, now)
+        for heartbeat in self.heartbeats:
+            self.every(heartbeat.beat, heartbeat.every_s, now + timedelta(seconds=_BETWEEN_PROBES_S))
         self.every(self._sweep, _SWEEP_S, now)
+        self.notifier.begin()
         for feed in self.feeds.values():
             feed.start()
         self.every(self.evidence.save, _SAVE_EVIDENCE_S, now + timedelta(seconds=_SAVE_EVIDENCE_S))
         self.scheduler.start()
+
+    def leads(self) -> dict[str, bool]:
+        """Model → whether this watchdog leads, of those whose route is shared."""
+        if self.authority is None:
+            return {}
+        return {model.name: self.authority.leads for model in self.config.models if model.shared}
 
     async def _sweep(self) -> None:
         self.timekeeper.sweep()
@@ -160,15 +171,17 @@ async def assemble(
         AssemblyError: something it names can't be used; what had been built is closed again.
     """
     async with AsyncExitStack() as stack:
-        notifier = await stack.enter_async_context(Notifier(_outlets(config, stack), journal, observe, clock))
+        notifier = await stack.enter_async_context(Notifier(_outlets(config, stack), journal, evidence, observe, clock))
         gpus = _gpus(config, stack, notifier, observe=observe, clock=clock)
         cycles: dict[str, Cycle] = {}
         latencies: dict[str, LatencyWatch] = {}
         silences: dict[str, Silence] = {}
+        pulse = Pulse({m.name: patience_s(m.probe.every, m.probe.deadline) for m in config.models})
 
         def tell(event: Event) -> None:
             observe(event)
             notifier.observe(event)
+            pulse(event)
             if isinstance(event, Timed) and event.model in cycles:
                 for suspicion in latencies[event.model].take(event):
                     cycles[event.model].suspect_soon(suspicion)
@@ -220,6 +233,7 @@ async def assemble(
             gpus=gpus,
             timekeeper=timekeeper,
             authority=authority,
+            heartbeats=[Heartbeat(settings, pulse, tell, clock) for settings in config.heartbeats],
             scheduler=AsyncIOScheduler(timezone=UTC),
             stack=stack.pop_all(),
         )

@@ -17,7 +17,7 @@ from watchdog.channels import ChannelSettings, open_channel
 from watchdog.model.notice import Condition, Notice, NoticeKind, Severity
 from watchdog.ports import Channel
 
-KINDS = ["alertmanager", "webhook"]
+KINDS = ["alertmanager", "pagerduty", "webhook"]
 
 NOTICE = Notice(
     kind=NoticeKind.FIRST,
@@ -36,10 +36,15 @@ Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def settings(kind: str, url: str, folder: Path, **more: Any) -> ChannelSettings:
-    address = {"url": url, "signing_key": {"file": folder / "key"}} if kind == "webhook" else {"urls": [url]}
-    (folder / "key").write_text("a-signing-key\n")
+    secret = {"file": folder / "key"}
+    addresses: dict[str, dict[str, Any]] = {
+        "alertmanager": {"urls": [url]},
+        "pagerduty": {"url": url, "routing_key": secret},
+        "webhook": {"url": url, "signing_key": secret},
+    }
+    (folder / "key").write_text("a-secret-of-thirty-two-character\n" if kind == "webhook" else f"{'a1' * 16}\n")
     adapter: TypeAdapter[ChannelSettings] = TypeAdapter(ChannelSettings)
-    return adapter.validate_python({"kind": kind, "name": "c", "timeout": "500ms", **address, **more})
+    return adapter.validate_python({"kind": kind, "name": "c", "timeout": "500ms", **addresses[kind], **more})
 
 
 @asynccontextmanager
@@ -206,7 +211,14 @@ async def test_nothing_to_deliver_reaches_nobody(kind: str, tmp_path: Path) -> N
         assert (await channel.deliver([])).ok
 
 
-async def test_all_notices_go_in_one_post(kind: str, tmp_path: Path) -> None:
+async def test_how_long_a_receiver_asks_to_be_left_alone_is_told(kind: str, tmp_path: Path) -> None:
+    for header, asked in (("9", 9.0), ("99999999", 3600.0), ("nonsense", None), ("-1", None)):
+        peer = status(429, f"Retry-After: {header}\r\n")
+        async with listening(peer) as url, opened(settings(kind, url, tmp_path)) as channel:
+            assert (await channel.deliver([NOTICE])).retry_after_s == asked
+
+
+async def test_all_notices_go_in_their_order(kind: str, tmp_path: Path) -> None:
     got: list[bytes] = []
 
     async def keeps(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -216,6 +228,9 @@ async def test_all_notices_go_in_one_post(kind: str, tmp_path: Path) -> None:
     async with listening(keeps) as url, opened(settings(kind, url, tmp_path)) as channel:
         assert (await channel.deliver([NOTICE, NOTICE, NOTICE])).ok
 
+    if kind == "pagerduty":
+        assert [json.loads(body)["event_action"] for body in got] == ["trigger"] * 3
+        return
     (body,) = got
     sent = json.loads(body)
     assert len(sent if kind == "alertmanager" else sent["notices"]) == 3

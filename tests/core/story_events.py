@@ -8,6 +8,7 @@ from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Role
 from watchdog.model.event import (
     Baselined,
+    Beaten,
     Command,
     Commanded,
     CycleFailed,
@@ -18,8 +19,10 @@ from watchdog.model.event import (
     GrowthSeen,
     LoadSeen,
     Noticed,
+    ObjectiveSeen,
     Probed,
     Proved,
+    Reported,
     RouteSeen,
     SpansTaken,
     Switched,
@@ -29,6 +32,7 @@ from watchdog.model.fault import Blame, Fault, FaultKind
 from watchdog.model.gpu import GpuReading, MigInstance
 from watchdog.model.load import Load
 from watchdog.model.notice import Condition, Delivery, Notice, NoticeKind, Severity
+from watchdog.model.objective import Objective
 from watchdog.model.probe import Attribution, Part, Timing
 from watchdog.model.route import Applied, Observed
 from watchdog.model.verdict import Assessment, Confidence, Finding, Reason, Verdict
@@ -49,6 +53,7 @@ def probed(
 
 
 FAULT = Fault(kind=FaultKind.TIMEOUT, blame=Blame.SERVER, detail="no answer within 2 s")
+OBJECTIVE = Objective(role=Role.FAST, measure="total", quantile=0.99, limit_s=0.05)
 CONDITION = Condition(
     name="WatchdogEngineFault",
     severity=Severity.CRITICAL,
@@ -120,6 +125,8 @@ def one_of_each(model: str = MODEL) -> list[Event]:
             captured_at="2026-01-01T00:00:00+00:00",
             latency_limits={(Role.FAST, "opt"): 0.06, (Role.SAFE, "opt"): float("inf")},
             score_limits={(OUTPUT, "max_abs"): 0.1},
+            latency_objectives=(OBJECTIVE,),
+            confidences={OUTPUT: (0.02, 0.5, 0.9, 0.9)},
         ),
         probed(model=model, timing=Timing(sent_at=EPOCH, total_s=0.01, device_s=0.004, attribution=Attribution.TRACE)),
         probed(a_finding(Reason.ALL_ZERO), verdict=Verdict.FAILED, model=model, score=float("nan")),
@@ -142,6 +149,11 @@ def one_of_each(model: str = MODEL) -> list[Event]:
         ),
         Delivered(at=EPOCH + 7, channel="pager", notices=2, delivery=Delivery(ok=False, detail="away")),
         CycleFailed(model=model, at=EPOCH + 8, error="ZeroDivisionError: a bug"),
+        ObjectiveSeen(model=model, at=EPOCH + 1, objective=OBJECTIVE, met=True),
+        ObjectiveSeen(model=model, at=EPOCH + 1, objective=OBJECTIVE, met=False),
+        Reported(model=model, at=EPOCH + 1, reading=OUTPUT, values=(0.1, 0.2), usual=True),
+        Reported(model=model, at=EPOCH + 2, reading=OUTPUT, values=(0.97, 0.99), usual=False),
+        Beaten(heartbeat="snitch", at=EPOCH + 8, ok=False, detail="away"),
         *what_is_measured(model),
         Story().roll_back().decisions[-1],
     ]

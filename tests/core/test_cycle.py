@@ -26,10 +26,11 @@ from tests.core.builders import (
     a_timing,
     a_watch,
 )
+from tests.core.live_world import MemoryEvidence
 from tests.core.virtual_time import EPOCH, in_virtual_time, now
 from watchdog import alerting
-from watchdog.alerting import Resend
 from watchdog.assess import LatencySettings, OutputKind, OutputSettings, ParityLimits
+from watchdog.ledger import Resend
 from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Role
 from watchdog.model.event import (
@@ -501,7 +502,10 @@ async def test_a_slow_channel_does_not_delay_a_tick() -> None:
     channel = FakeChannel()
     channel.takes_s = 3600
     world = World(fast="zeros")
-    async with Notifier({"slow": (channel, Resend())}, FakeJournal(world), lambda _: None, now) as notifier:
+    async with Notifier(
+        {"slow": (channel, Resend())}, FakeJournal(world), MemoryEvidence(), lambda _: None, now
+    ) as notifier:
+        notifier.begin()
         watch = a_watch(world, observe=notifier.observe)
         await watch.cycle.tick()
         await watch.cycle.tick()

@@ -14,18 +14,21 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 from tests.core.builders import MODEL, a_finding, a_score, a_timing
 from tests.core.gpu_builders import ABSENT, GIB, GPU, UNSEEN, a_gpu, a_leak, a_lost_gpu, a_process, a_reading
 from tests.core.policy_story import a_diagnosis
-from tests.core.story_events import FAULT, GPUS, LOAD, one_of_each, probed, timed, what_is_measured
+from tests.core.story_events import CONDITION, FAULT, GPUS, LOAD, one_of_each, probed, timed, what_is_measured
 from tests.core.virtual_time import EPOCH
 from watchdog import __version__
 from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Answerer, Role
 from watchdog.model.event import (
+    Beaten,
     CycleFailed,
     Delivered,
     Diagnosed,
     EngineSeen,
     GpuSeen,
     GrowthSeen,
+    Ignored,
+    Learning,
     LoadSeen,
     RouteSeen,
     Scored,
@@ -33,15 +36,29 @@ from watchdog.model.event import (
     Switched,
 )
 from watchdog.model.gpu import GpuReading
-from watchdog.model.notice import Delivery
+from watchdog.model.notice import Delivery, Queue
 from watchdog.model.probe import Attribution
 from watchdog.model.route import Applied, Observed
 from watchdog.model.verdict import Reason, Verdict
 from watchdog.policy.memory import PolicyState
 from watchdog.policy.states import State
-from watchdog.telemetry.metrics import Metrics
+from watchdog.telemetry.declared import DECLARED, Kind
+from watchdog.telemetry.metrics import BINS, Metrics
+from watchdog.telemetry.snapshot import Snapshot
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
+
+
+NOW = Snapshot(
+    up=True,
+    conditions=[CONDITION],
+    queues=[
+        Queue(channel="pager", pending=2, oldest_at=EPOCH, up=False, delivered_at=EPOCH - 60),
+        Queue(channel="tickets", pending=0, oldest_at=None, up=None, delivered_at=None),
+    ],
+    leads={MODEL: True},
+    configured_at=EPOCH,
+)
 
 
 def told(*models: str) -> Metrics:
@@ -69,12 +86,15 @@ def test_a_scrape_parses_in_both_formats(accept: str, parse: Any) -> None:
     assert {"watchdog_probe_duration_seconds", "watchdog_state", "watchdog_score"} <= set(families)
     assert all(family.documentation for family in families.values())
     models = {s.labels["model"] for f in families.values() for s in f.samples if "model" in s.labels}
-    assert models == {MODEL, 'odd "name"\\\n'}
+    assert models - {""} == {MODEL, 'odd "name"\\\n'}, "sources of the whole watchdog are of no model"
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")
 def test_promtool_finds_nothing_to_say() -> None:
-    body, _ = told(MODEL).render("")
+    metrics = told(MODEL)
+    metrics.look(NOW)
+    metrics.lag(0.002)
+    body, _ = metrics.render("")
     said = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, timeout=30, check=False)
     assert (said.returncode, said.stdout.decode(), said.stderr.decode()) == (0, "", "")
 
@@ -87,7 +107,9 @@ def test_probes_are_counted_by_engine_path_and_verdict() -> None:
     assert value(metrics, "watchdog_findings_total", **by, reason="all-zero") == 1
     assert value(metrics, "watchdog_last_healthy_probe_timestamp_seconds", model=MODEL) == EPOCH + 1
     assert value(metrics, "watchdog_probe_duration_seconds_count", **by, profile="opt") == 2
-    assert value(metrics, "watchdog_confidence_ratio_bucket", **by, output="p", le="0.9") == 2
+    bins = {"model": MODEL, "engine": "fast", "source": "canary", "output": "p"}
+    assert value(metrics, "watchdog_confidences_total", **bins, bin="0.9") == 2
+    assert value(metrics, "watchdog_confidences_total", **bins, bin="0.95") == 0, "they don't add up on the way"
 
 
 def test_no_answer_has_no_duration() -> None:
@@ -437,3 +459,109 @@ def test_of_several_processes_of_one_name_a_leak_is_shown_before_all_else(order:
     assert value(metrics, "watchdog_gpu_memory_leaking", **by) is None, "a trend is of its reading"
     metrics(GrowthSeen(at=EPOCH, leak=a_leak(0.5, leaking=False)))
     assert value(metrics, "watchdog_gpu_memory_leaking", **by) == 0
+
+
+# -- what is true at a scrape ------------------------------------------------------------------
+
+
+def test_every_declared_metric_is_used() -> None:
+    metrics = told(MODEL)
+    metrics.look(NOW)
+    metrics.lag(0.002)
+    for outcome in (True, False):
+        metrics(Beaten(heartbeat="snitch", at=EPOCH, ok=outcome, detail=""))
+    metrics(Learning(model=MODEL, at=EPOCH, source=Source.LIVE, reading="p", have=1, want=2))
+    metrics(Ignored(model=MODEL, at=EPOCH, source=Source.LIVE, reading="p", condition="empty", count=1))
+    metrics(Scored(model=MODEL, at=EPOCH, source=Source.CANARY, reading="fast", score=a_score()))
+    shown = {sample.name for family in metrics.registry.collect() for sample in family.samples}
+    suffix = {Kind.HISTOGRAM: "_count"}
+    assert {row.name + suffix.get(row.kind, "") for row in DECLARED} - shown == set()
+
+
+def test_a_condition_is_shown_with_the_labels_that_its_alert_has_and_goes_with_it() -> None:
+    metrics = told(MODEL)
+    metrics.look(NOW)
+    by = {"model": MODEL, "engine": "", "gpu": "", "process": "", "mig": ""}
+    name = {"condition": "WatchdogEngineFault", "severity": "critical"}
+    assert value(metrics, "watchdog_condition", **name, **by) == 1
+    metrics.look(replace(NOW, conditions=()))
+    assert value(metrics, "watchdog_condition", **name, **by) is None
+
+
+def test_channels_are_shown_and_one_that_is_no_longer_configured_is_not() -> None:
+    metrics = told(MODEL)
+    metrics.look(NOW)
+    assert value(metrics, "watchdog_channel_pending", channel="pager") == 2
+    assert value(metrics, "watchdog_channel_oldest_pending_timestamp_seconds", channel="pager") == EPOCH
+    assert value(metrics, "watchdog_channel_up", channel="pager") == 0
+    assert value(metrics, "watchdog_channel_up", channel="tickets") is None, "nobody knows yet"
+    assert value(metrics, "watchdog_channel_oldest_pending_timestamp_seconds", channel="tickets") == 0
+    metrics.look(replace(NOW, queues=NOW.queues[1:]))
+    assert value(metrics, "watchdog_channel_pending", channel="pager") is None
+
+
+def test_it_is_up_only_once_all_models_are_watched_and_says_so_from_the_first_scrape_on() -> None:
+    metrics = Metrics()
+    assert value(metrics, "watchdog_up") == 0
+    metrics.look(NOW)
+    assert value(metrics, "watchdog_up") == 1
+
+
+def test_sources_tell_whether_they_tell_and_since_when_not() -> None:
+    metrics = told(MODEL)
+    endpoint = {"source": "endpoint", "model": MODEL}
+    metrics(probed())
+    assert value(metrics, "watchdog_source_up", **endpoint) == 1
+    metrics(replace(probed(a_finding(Reason.NO_ANSWER), fault=FAULT), at=EPOCH + 99))
+    assert value(metrics, "watchdog_source_up", **endpoint) == 0
+    assert value(metrics, "watchdog_source_last_success_timestamp_seconds", **endpoint) == EPOCH + 1
+    metrics.look(replace(NOW, journal_trouble="the disk is full"))
+    assert value(metrics, "watchdog_source_up", source="journal", model="") == 0
+    metrics(GpuSeen(at=EPOCH, reading=ABSENT))
+    assert value(metrics, "watchdog_source_up", source="gpu", model="") == 0
+
+
+def test_bins_of_a_fleet_add_up_to_psi_against_the_reference() -> None:
+    metrics = told(MODEL)
+    of = {"model": MODEL, "source": "live", "output": "p"}
+    counts = [value(metrics, "watchdog_confidences_total", **of, engine="fast", bin=name) for name in BINS]
+    usual = [value(metrics, "watchdog_confidence_reference_observations", **of, bin=name) for name in BINS]
+    assert (sum(map(float, filter(None, counts))), counts[-1]) == (2.0, 2.0)
+    assert (usual[1], usual[3], sum(map(float, filter(None, usual)))) == (1.0, 1.0, 2.0)
+
+
+def test_an_objectives_probes_and_misses_are_counted_from_0() -> None:
+    metrics = Metrics()
+    by = {"model": MODEL, "engine": "fast", "measure": "total", "share": "0.99"}
+    metrics(one_of_each()[0])
+    assert value(metrics, "watchdog_latency_objective_misses_total", **by) == 0
+    metrics = told(MODEL)
+    assert value(metrics, "watchdog_latency_objective_probes_total", **by) == 2
+    assert value(metrics, "watchdog_latency_objective_misses_total", **by) == 1
+    assert value(metrics, "watchdog_latency_objective_ratio", **by) == 0.99
+
+
+def test_what_may_go_wrong_is_counted_from_0() -> None:
+    metrics = Metrics()
+    metrics(one_of_each()[0])
+    by = {"model": MODEL, "engine": "fast", "path": "public"}
+    assert value(metrics, "watchdog_findings_total", **by, reason="confidence-collapse") == 0
+    assert value(metrics, "watchdog_switch_reasons_total", model=MODEL, reason="parity") == 0
+
+
+def test_a_traced_probe_is_an_exemplar_of_its_device_time() -> None:
+    metrics = told(MODEL)
+    metrics(timed(trace_id="ab" * 16, timing=replace(a_timing(), device_s=0.004, attribution=Attribution.TRACE)))
+    parse: Any = parse_openmetrics
+    families = {family.name: family for family in parse(metrics.render(OPENMETRICS)[0].decode())}
+    found = [s.exemplar for s in families["watchdog_probe_device_seconds"].samples if s.exemplar is not None]
+    assert {"trace_id": "ab" * 16} in [exemplar.labels for exemplar in found]
+
+
+def test_the_page_states_how_many_series_there_are() -> None:
+    metrics = told(MODEL)
+    metrics.look(NOW)
+    metrics.look(NOW)  # the first added series of its own
+    body, _ = metrics.render("")
+    ours = [line for line in body.decode().splitlines() if line.startswith("watchdog_") and "_created" not in line]
+    assert value(metrics, "watchdog_series") == len(ours)

@@ -14,7 +14,7 @@ from prometheus_client import Histogram as PrometheusHistogram
 
 from watchdog.drift.histogram import CONFIDENCE_EDGES, Histogram, quantile_edges, sample, shares
 from watchdog.model.tensor import Array
-from watchdog.telemetry.metrics import _CONFIDENCE_BUCKETS
+from watchdog.telemetry.metrics import BINS
 
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=8)
 ON_AN_EDGE = st.sampled_from([0.0, -0.0, 0.05, 0.15, 0.3, 0.7, 1.0])
@@ -39,16 +39,16 @@ def test_bins_are_closed_above_and_the_first_below_too() -> None:
 
 
 def test_the_edges_are_those_that_the_metrics_export() -> None:
-    assert (0.0, *_CONFIDENCE_BUCKETS) == CONFIDENCE_EDGES
+    assert (0.0, *map(float, BINS)) == CONFIDENCE_EDGES
 
 
 @given(INSIDE)
 def test_confidences_are_counted_as_prometheus_counts_them(values: Array) -> None:
     registry = CollectorRegistry()
-    exported = PrometheusHistogram("c", "Confidences.", buckets=_CONFIDENCE_BUCKETS, registry=registry)
+    exported = PrometheusHistogram("c", "Confidences.", buckets=CONFIDENCE_EDGES[1:], registry=registry)
     for value in values:
         exported.observe(value)
-    cumulative = [registry.get_sample_value("c_bucket", {"le": str(edge)}) for edge in _CONFIDENCE_BUCKETS]
+    cumulative = [registry.get_sample_value("c_bucket", {"le": str(edge)}) for edge in CONFIDENCE_EDGES[1:]]
     assert np.cumsum(Histogram.of(values).counts).tolist() == cumulative
 
 

@@ -47,7 +47,7 @@ NO_ADDRESS = (
     "write host:port or http(s)://host:port[/prefix], such as 127.0.0.1:8000 or https://triton.example:8443 (got "
 )
 NO_LISTEN = "write host:port, such as 127.0.0.1:9469 or [::1]:9469, with a port up to 65535 (got "
-TOP = "allowed are state, api, endpoints, models, channels, journal, sharing, traces, gpu"
+TOP = "allowed are state, api, endpoints, models, channels, heartbeats, journal, sharing, traces, gpu"
 
 MISTAKES = [
     # what is written, what is written instead, and what is said, after the file's name
@@ -97,7 +97,7 @@ MISTAKES = [
     (
         "kind: webhook",
         "kind: mail",
-        ":24: channels[0].kind: 'mail' is not known; allowed are 'alertmanager', 'webhook'",
+        ":24: channels[0].kind: 'mail' is not known; allowed are 'alertmanager', 'pagerduty', 'webhook'",
     ),
     ("every: 10s", "every: 10", f":19: models[0].probe.every: 10 {NO_DURATION} (got 10)"),
     ("every: 10s", "every: 10.0", f":19: models[0].probe.every: 10.0 {NO_DURATION} (got 10.0)"),

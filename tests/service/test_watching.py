@@ -66,6 +66,11 @@ class Part:
 
     def take_over(self, old: Any) -> None: ...
 
+    def begin(self) -> None: ...
+
+    def queues(self) -> tuple[()]:
+        return ()
+
 
 def a_watching(config: Config, timekeeper: Timekeeper | None = None) -> Watching:
     part: Any = Part()

@@ -8,10 +8,11 @@ from typing import Annotated, assert_never
 from pydantic import Field
 
 from watchdog.channels.alertmanager import AlertmanagerChannel, AlertmanagerSettings
+from watchdog.channels.pagerduty import PagerDutyChannel, PagerDutySettings
 from watchdog.channels.webhook import WebhookChannel, WebhookSettings
 from watchdog.ports import Channel
 
-ChannelSettings = Annotated[AlertmanagerSettings | WebhookSettings, Field(discriminator="kind")]
+ChannelSettings = Annotated[AlertmanagerSettings | PagerDutySettings | WebhookSettings, Field(discriminator="kind")]
 
 
 def open_channel(settings: ChannelSettings) -> Channel:
@@ -19,6 +20,8 @@ def open_channel(settings: ChannelSettings) -> Channel:
     match settings:
         case AlertmanagerSettings():
             return AlertmanagerChannel(settings)
+        case PagerDutySettings():
+            return PagerDutyChannel(settings)
         case WebhookSettings():
             return WebhookChannel(settings)
         case _:

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from watchdog.alerting import Resend
-from watchdog.channels.receiver import ReceiverSettings, Url
+from watchdog.channels.receiver import ReceiverSettings
+from watchdog.ledger import Resend
 from watchdog.model.notice import Delivery, Notice
-from watchdog.settings import Duration
+from watchdog.settings import Duration, Url
 
 LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
 
@@ -63,6 +63,7 @@ class AlertmanagerChannel:
             ok=len(failed) < len(answers),
             detail="; ".join(answer.detail for answer in failed or answers),
             retry=any(answer.retry for answer in failed),
+            retry_after_s=min((a.retry_after_s for a in failed if a.retry_after_s is not None), default=None),
         )
 
     async def close(self) -> None:

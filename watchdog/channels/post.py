@@ -2,7 +2,9 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import Collection, Mapping
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -14,6 +16,7 @@ from watchdog.model.notice import Delivery
 from watchdog.transport import one_line
 
 _RETRY = frozenset({401, 403, 408, 425, 429})  # 401 and 403: secrets are read anew, so a rotated one heals them
+_LONGEST_WAIT_S = 3600.0
 _SNIPPET_BYTES = 2048
 _SNIPPET_CHARACTERS = 200
 
@@ -65,7 +68,18 @@ async def _judge(where: str, response: aiohttp.ClientResponse, secrets: Collecti
     if 300 <= status < 400:
         return Delivery(ok=False, detail=f"{where}: {status}, a redirect; set the final URL", retry=False)
     detail = f"{where}: {status} {await _snippet(response, secrets)}".rstrip()
-    return Delivery(ok=False, detail=detail, retry=status in _RETRY or status >= 500)
+    retry = status in _RETRY or status >= 500
+    wait_s = retry_after(response.headers.get("Retry-After", ""), time.time()) if retry else None
+    return Delivery(ok=False, detail=detail, retry=retry, retry_after_s=wait_s)
+
+
+def retry_after(header: str, now: float) -> float | None:
+    """The seconds that a ``Retry-After`` asks for (RFC 9110, 10.2.3), an hour at most; None where it is none."""
+    try:
+        seconds = float(header) if header.strip().isdecimal() else parsedate_to_datetime(header).timestamp() - now
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(0.0, seconds), _LONGEST_WAIT_S)
 
 
 async def _snippet(response: aiohttp.ClientResponse, secrets: Collection[str]) -> str:

@@ -1,29 +1,10 @@
 """What the settings of all channels that POST to an HTTP receiver have in common."""
 
-from typing import Annotated
-from urllib.parse import urlsplit
+from pydantic import Field
 
-from pydantic import AfterValidator, Field, WithJsonSchema
-
-from watchdog.alerting import Resend
+from watchdog.ledger import Resend
 from watchdog.settings import Duration, Secret
 from watchdog.transport import Remote
-
-
-def _checked_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        parts.port  # noqa: B018 (raises for an impossible one)
-    except ValueError as error:
-        raise ValueError(f"not a URL: {error}") from error
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("not an http:// or https:// URL with a host")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("credentials do not belong in a URL; put them into `secret_headers`")
-    return value
-
-
-Url = Annotated[str, AfterValidator(_checked_url), WithJsonSchema({"type": "string", "format": "uri"})]
 
 
 class ReceiverSettings(Remote):

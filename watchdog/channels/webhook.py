@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from watchdog.channels.receiver import ReceiverSettings, Url
+from watchdog.channels.receiver import ReceiverSettings
 from watchdog.model.notice import Delivery, Notice
-from watchdog.settings import Secret
+from watchdog.settings import Secret, Url
 from watchdog.signing import signed
 
 

@@ -19,8 +19,8 @@ from watchdog.settings import Settings, complaints
 CONFIDENCE_EDGES = tuple(i / 20 for i in range(21))
 """20 equal bins over [0, 1].
 
-``telemetry/metrics.py`` exports the same ones as ``_CONFIDENCE_BUCKETS``. They are kept equal, which a test holds,
-so that a histogram made here and one that Prometheus scraped can be laid side by side.
+``telemetry/metrics.py`` exports the same ones, so that a histogram made here and one that Prometheus scraped can be
+laid side by side.
 """
 
 

@@ -142,6 +142,16 @@ class Delivered:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Beaten:
+    """A dead-man's switch was told that the watchdog lives, or was to be."""
+
+    heartbeat: str
+    at: float
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CycleFailed:
     """The watchdog's own bug or an impossible state: the loop goes on, and this is loud."""
 

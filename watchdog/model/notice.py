@@ -37,6 +37,10 @@ class Condition:
         return (self.name, *(f"{k}={v}" for k, v in sorted(self.labels.items())))
 
 
+LifeId = tuple[tuple[str, ...], float]
+"""One life of a condition: its key, and when it began (Unix seconds)."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Notice:
     """One message about one condition, for every channel alike."""
@@ -47,6 +51,8 @@ class Notice:
     """Unix seconds at which the condition began."""
     ends_at: float
     """When it ended (resolved), or until when it may be taken to last unless heard of again."""
+    lives: tuple[LifeId, ...] = ()
+    """What it tells of: several where a flood is told as one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +63,8 @@ class Delivery:
     detail: str = ""
     retry: bool = True
     """Whether trying again can help: no for a receiver that calls the message itself wrong."""
+    retry_after_s: float | None = None
+    """How long the receiver asks to be left alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,6 +43,11 @@ class SharedAuthority:
         self._lease = lease
         self._quorum = quorum
 
+    @property
+    def leads(self) -> bool:
+        """Whether this watchdog holds the lease, as far as it knows without asking."""
+        return self._lease.holds
+
     async def ask(self, model: str, fault: str | None) -> Permission:
         """See the port. The lease is renewed last, so that a yes is as fresh as it can be."""
         agreed, said = True, ""

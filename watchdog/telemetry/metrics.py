@@ -1,20 +1,24 @@
 """What happens, as Prometheus metrics. Labels are bounded: models, engines, reasons; never an image."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+from prometheus_client import Histogram as Buckets
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as PLAIN
 from prometheus_client.exposition import generate_latest as plain_text
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 
 from watchdog import __version__
+from watchdog.drift.histogram import CONFIDENCE_EDGES, Histogram
 from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Role
 from watchdog.model.event import (
     Baselined,
+    Beaten,
     CycleFailed,
     Delivered,
     Diagnosed,
@@ -24,7 +28,9 @@ from watchdog.model.event import (
     Ignored,
     Learning,
     LoadSeen,
+    ObjectiveSeen,
     Probed,
+    Reported,
     RouteSeen,
     Scored,
     Source,
@@ -32,19 +38,31 @@ from watchdog.model.event import (
     Switched,
     Timed,
 )
+from watchdog.model.gpu import SourceState
+from watchdog.model.notice import Queue
+from watchdog.model.objective import Objective
+from watchdog.model.probe import Attribution
 from watchdog.model.verdict import Reason, Verdict
 from watchdog.policy.decide import Decision
 from watchdog.policy.memory import PolicyState
-from watchdog.policy.states import State
+from watchdog.policy.states import Action, State
 from watchdog.ports import Event
+from watchdog.telemetry.declared import Registered
 from watchdog.telemetry.gpu_metrics import GpuMetrics
 from watchdog.telemetry.load_metrics import LoadMetrics
+from watchdog.telemetry.snapshot import Snapshot
 
-_LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
-_DEVICE_BUCKETS = (0.0001, 0.0002, *_LATENCY_BUCKETS)
-_CONFIDENCE_BUCKETS = tuple(i / 20 for i in range(1, 21))
-"""Fixed and equal for every model, so that histograms of a fleet add up."""
+_PUBLIC, _PINNED = "public", "pinned"
+_CHANNELS = (
+    "watchdog_channel_pending",
+    "watchdog_channel_oldest_pending_timestamp_seconds",
+    "watchdog_channel_up",
+    "watchdog_channel_last_success_timestamp_seconds",
+)
 _PROVEN, _UNPROVEN, _REFUSED = "proven", "unproven", "refused"
+_MOVES = frozenset({Action.SWITCH_TO_SAFE, Action.SWITCH_TO_FAST, Action.REASSERT})
+BINS = tuple(f"{edge:g}" for edge in CONFIDENCE_EDGES[1:])
+"""Each bin's name is its upper edge. They are fixed and equal for every model, so that those of a fleet add up."""
 
 
 class Metrics:
@@ -52,169 +70,49 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        r = self.registry
-        Info("watchdog_build", "The running watchdog.", registry=r).info({"version": __version__})
-        self._probes = Counter(
-            "watchdog_probes", "Probes, by what came of them.", ["model", "engine", "path", "verdict"], registry=r
-        )
-        self._findings = Counter(
-            "watchdog_findings", "Findings, by reason.", ["model", "engine", "path", "reason"], registry=r
-        )
-        self._duration = Histogram(
-            "watchdog_probe_duration_seconds",
-            "From sending a canary to having its whole answer.",
-            ["model", "engine", "path", "profile"],
-            buckets=_LATENCY_BUCKETS,
-            registry=r,
-        )
-        self._device = Histogram(
-            "watchdog_probe_device_seconds",
-            "The device's share of a probe, by how it was learnt.",
-            ["model", "engine", "path", "profile", "attribution"],
-            buckets=_DEVICE_BUCKETS,
-            registry=r,
-        )
-        self._parts = Histogram(
-            "watchdog_probe_part_seconds",
-            "Where the time of a traced probe went; all parts together are the whole.",
-            ["model", "engine", "path", "part"],
-            buckets=_DEVICE_BUCKETS,
-            registry=r,
-        )
-        self._attributed = Counter(
-            "watchdog_probes_attributed",
-            "Answered probes, by how their device time was learnt.",
-            ["model", "engine", "attribution"],
-            registry=r,
-        )
-        self._spans = Counter(
-            "watchdog_spans", "What the trace intake received, by what became of it.", ["outcome"], registry=r
-        )
-        self._load = LoadMetrics(r)
-        self._gpu = GpuMetrics(r)
-        self._mismatch = Gauge(
-            "watchdog_engine_mismatch",
-            "1 where an engine is not what was vetted, or not fit for what runs it.",
-            ["model", "engine", "reason"],
-            registry=r,
-        )
-        self._latency_limit = Gauge(
-            "watchdog_probe_duration_limit_seconds",
-            "Above this a probe is slow.",
-            ["model", "engine", "profile"],
-            registry=r,
-        )
-        self._score = Gauge(
-            "watchdog_score",
-            "The newest number that was compared with a limit.",
-            ["model", "engine", "path", "output", "measure"],
-            registry=r,
-        )
-        self._score_limit = Gauge(
-            "watchdog_score_limit", "The limit of watchdog_score.", ["model", "output", "measure"], registry=r
-        )
-        self._confidence = Histogram(
-            "watchdog_confidence_ratio",
-            "Confidences of canaries, by output.",
-            ["model", "engine", "path", "output"],
-            buckets=_CONFIDENCE_BUCKETS,
-            registry=r,
-        )
-        self._state = Gauge("watchdog_state", "1 for the state a model is in.", ["model", "state"], registry=r)
-        self._fault = Gauge(
-            "watchdog_engine_fault",
-            "1 while a fault of the engine that should serve is confirmed; a quorum of watchdogs counts it.",
-            ["model"],
-            registry=r,
-        )
-        self._desired = Gauge(
-            "watchdog_route_desired",
-            "1 for the engine that ordinary traffic should get.",
-            ["model", "engine"],
-            registry=r,
-        )
-        self._share = Gauge(
-            "watchdog_route_fast_ratio",
-            "The fast engine's share of ordinary traffic, as it should be.",
-            ["model"],
-            registry=r,
-        )
-        self._observed = Gauge(
-            "watchdog_route_observed",
-            "1 for the engine that ordinary traffic gets, by the newest answer or the router's account.",
-            ["model", "engine"],
-            registry=r,
-        )
-        self._diagnoses = Counter(
-            "watchdog_diagnoses", "Bursts of confirming probes, by conclusion.", ["model", "conclusion"], registry=r
-        )
-        self._switches = Counter(
-            "watchdog_switches",
-            "Switches tried, by where to and what came of it.",
-            ["model", "to", "outcome"],
-            registry=r,
-        )
-        self._evidence = Gauge(
-            "watchdog_drift_evidence",
-            "Evidence of a sequential detector that answers have changed: by engine for canaries, else by reading.",
-            ["model", "source", "reading"],
-            registry=r,
-        )
-        self._evidence_limit = Gauge(
-            "watchdog_drift_evidence_limit",
-            "Evidence at which a detector alarms.",
-            ["model", "source", "reading"],
-            registry=r,
-        )
-        self._run_length = Gauge(
-            "watchdog_drift_promised_run_length_observations",
-            "Mean observations to a false alarm, at least, by a detector's promise.",
-            ["model", "source", "reading"],
-            registry=r,
-        )
-        self._observations = Gauge(
-            "watchdog_drift_observations",
-            "Observations since a detector began afresh.",
-            ["model", "source", "reading"],
-            registry=r,
-        )
-        self._drift_alarms = Counter(
-            "watchdog_drift_alarms", "Alarms of sequential detectors.", ["model", "source", "reading"], registry=r
-        )
-        self._learnt = Gauge(
-            "watchdog_drift_reference_observations",
-            "Observations learnt for a reference that is not complete yet.",
-            ["model", "source", "reading"],
-            registry=r,
-        )
-        self._wanted = Gauge(
-            "watchdog_drift_reference_wanted_observations",
-            "Observations that a complete reference has.",
-            ["model", "source", "reading"],
-            registry=r,
-        )
-        self._ignored = Counter(
-            "watchdog_drift_ignored",
-            "Observations that were not used, by condition.",
-            ["model", "source", "reading", "condition"],
-            registry=r,
-        )
-        self._healthy_at = Gauge(
-            "watchdog_last_healthy_probe_timestamp_seconds",
-            "When the public name last gave the right answer.",
-            ["model"],
-            registry=r,
-        )
-        self._canaries = Gauge(
-            "watchdog_baseline_canaries", "Canaries in the baseline in force.", ["model"], registry=r
-        )
-        self._deliveries = Counter(
-            "watchdog_deliveries", "Notices handed to a channel, by outcome.", ["channel", "outcome"], registry=r
-        )
-        self._failures = Counter("watchdog_cycle_failures", "Errors of the watchdog itself.", ["model"], registry=r)
-        self._observer_failures = Counter(
-            "watchdog_observer_failures", "Events that a log or another observer could not tell.", registry=r
-        )
+        ProcessCollector(registry=self.registry)
+        self._of = Registered(self.registry)
+        self._load = LoadMetrics(self._of)
+        self._gpu = GpuMetrics(self._of)
+        self._gauge("watchdog_build_info").labels(__version__).set(1)
+        self._gauge("watchdog_up").set(0)
+
+    def _gauge(self, name: str) -> Gauge:
+        return self._of.gauge(name)
+
+    def _counter(self, name: str) -> Counter:
+        return self._of.counter(name)
+
+    def _histogram(self, name: str) -> Buckets:
+        return self._of.histogram(name)
+
+    def look(self, now: Snapshot) -> None:
+        """Take what is true at a scrape."""
+        self._gauge("watchdog_up").set(now.up)
+        self._gauge("watchdog_config_last_reload_successful").set(now.reloaded)
+        self._gauge("watchdog_config_last_reload_timestamp_seconds").set(now.configured_at)
+        self._gauge("watchdog_source_up").labels("journal", "").set(now.journal_trouble is None)
+        for name in ("watchdog_condition", "watchdog_route_leader", *_CHANNELS):
+            self._gauge(name).clear()
+        for c in now.conditions:
+            by = (c.labels.get(label, "") for label in ("model", "engine", "gpu", "process", "mig"))
+            self._gauge("watchdog_condition").labels(c.name, c.severity, *by).set(1)
+        for model, leads in now.leads.items():
+            self._gauge("watchdog_route_leader").labels(model).set(leads)
+        for queue in now.queues:
+            self._queue(queue)
+        self._gauge("watchdog_series").set(self._of.count())
+
+    def _queue(self, queue: Queue) -> None:
+        for name, value in zip(
+            _CHANNELS, (queue.pending, queue.oldest_at or 0.0, queue.up, queue.delivered_at), strict=True
+        ):
+            if value is not None:
+                self._gauge(name).labels(queue.channel).set(value)
+
+    def lag(self, seconds: float) -> None:
+        """By how much the event loop woke late."""
+        self._histogram("watchdog_loop_lag_seconds").observe(seconds)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The text of a scrape and its content type, OpenMetrics where `accept` asks for it."""
@@ -224,10 +122,7 @@ class Metrics:
 
     def forget(self, model: str) -> None:
         """Remove every series of a model that is watched no longer."""
-        for metric in (*vars(self).values(), *vars(self._load).values()):
-            names = getattr(metric, "_labelnames", ())
-            if names and names[0] == "model":
-                metric.remove_by_labels({"model": model})
+        self._of.remove(model=model)
 
     def forget_gpus(self) -> None:
         """The same of GPUs."""
@@ -237,126 +132,216 @@ class Metrics:
         match event:
             case Probed():
                 self._probed(event)
-            case Decision() if event.changed:
-                self.know(event.model, event.after)
+            case Decision():
+                self._decided(event)
             case Diagnosed():
-                self._diagnoses.labels(event.model, event.diagnosis.conclusion).inc()
+                self._counter("watchdog_diagnoses_total").labels(event.model, event.diagnosis.conclusion).inc()
             case Switched():
                 outcome = _PROVEN if event.proven else _UNPROVEN if event.applied.ok else _REFUSED
-                self._switches.labels(event.model, event.to, outcome).inc()
-            case RouteSeen() if event.observed.known:
-                _one_hot(self._observed, event.model, Role, event.observed.role)
+                self._counter("watchdog_switches_total").labels(event.model, event.to, outcome).inc()
+            case RouteSeen():
+                self._source("router", event.model, event.at if event.observed.known else None)
+                if event.observed.known:
+                    _one_hot(self._gauge("watchdog_route_observed"), event.model, Role, event.observed.role)
             case Baselined():
                 self._baselined(event)
-            case Scored() | Learning() | Ignored():
+            case Scored() | Learning() | Ignored() | Reported():
                 self._drift(event)
-            case Timed() | LoadSeen() | EngineSeen() | GpuSeen() | GrowthSeen() | SpansTaken():
+            case Timed() | ObjectiveSeen() | LoadSeen() | EngineSeen() | GpuSeen() | GrowthSeen() | SpansTaken():
                 self._measured(event)
-            case Delivered():
+            case Delivered() | Beaten():
                 self._delivered(event)
             case CycleFailed():
-                self._failures.labels(event.model).inc()
+                self._counter("watchdog_cycle_failures_total").labels(event.model).inc()
             case _:
                 pass
 
-    def _baselined(self, event: Baselined) -> None:
-        self._begin(event.model)
-        self._canaries.labels(event.model).set(event.canaries)
-        for (role, profile), limit in event.latency_limits.items():
-            self._latency_limit.labels(event.model, role, profile).set(limit)
-        for (output, measure), limit in event.score_limits.items():
-            self._score_limit.labels(event.model, output, measure).set(limit)
+    def _decided(self, event: Decision) -> None:
+        if event.changed:
+            self.know(event.model, event.after)
+        if event.action in _MOVES:
+            self._counter("watchdog_switch_reasons_total").labels(event.model, event.reason).inc()
 
-    def _delivered(self, event: Delivered) -> None:
+    def _source(self, source: str, model: str, told_at: float | None) -> None:
+        self._gauge("watchdog_source_up").labels(source, model).set(told_at is not None)
+        if told_at is not None:
+            self._gauge("watchdog_source_last_success_timestamp_seconds").labels(source, model).set(told_at)
+
+    def _baselined(self, event: Baselined) -> None:
+        self._begin(event)
+        self._gauge("watchdog_probe_interval_seconds").labels(event.model).set(event.every_s)
+        self._gauge("watchdog_probe_deadline_seconds").labels(event.model).set(event.deadline_s)
+        self._gauge("watchdog_objective_ratio").labels(event.model).set(event.objective)
+        for objective in event.latency_objectives:
+            by = _objective(event.model, objective)
+            self._gauge("watchdog_latency_objective_seconds").labels(*by).set(objective.limit_s)
+            self._gauge("watchdog_latency_objective_ratio").labels(*by).set(objective.quantile)
+        for output, values in event.confidences.items():
+            self._refer(event.model, Source.CANARY, output, values)
+        self._gauge("watchdog_baseline_canaries").labels(event.model).set(event.canaries)
+        for (role, profile), limit in event.latency_limits.items():
+            self._gauge("watchdog_probe_duration_limit_seconds").labels(event.model, role, profile).set(limit)
+        for (output, measure), limit in event.score_limits.items():
+            self._gauge("watchdog_score_limit").labels(event.model, output, measure).set(limit)
+
+    def _delivered(self, event: Delivered | Beaten) -> None:
+        if isinstance(event, Beaten):
+            outcome = "delivered" if event.ok else "failed"
+            self._counter("watchdog_heartbeats_total").labels(event.heartbeat, outcome).inc()
+            return
         outcome = "delivered" if event.delivery.ok else "retried" if event.delivery.retry else "refused"
-        self._deliveries.labels(event.channel, outcome).inc(event.notices)
+        self._counter("watchdog_deliveries_total").labels(event.channel, outcome).inc(event.notices)
 
     def observer_failed(self) -> None:
         """Another observer raised; what it should have told is lost, but not that it was."""
-        self._observer_failures.inc()
+        self._counter("watchdog_observer_failures_total").inc()
 
     def know(self, model: str, state: PolicyState) -> None:
         """Take a model's policy state as it is, such as the one resumed at start."""
-        _one_hot(self._state, model, State, state.state)
-        _one_hot(self._desired, model, Role, state.desired)
-        self._share.labels(model).set(state.share / 100)
-        self._fault.labels(model).set(state.fault is not None)
+        _one_hot(self._gauge("watchdog_state"), model, State, state.state)
+        _one_hot(self._gauge("watchdog_route_desired"), model, Role, state.desired)
+        self._gauge("watchdog_route_fast_ratio").labels(model).set(state.share / 100)
+        self._gauge("watchdog_engine_fault").labels(model).set(state.fault is not None)
 
-    def _begin(self, model: str) -> None:
+    def _begin(self, event: Baselined) -> None:
         """Count from 0 what may go wrong: a series that begins at 1 has not increased, as Prometheus sees it."""
-        self._failures.labels(model)
+        model = event.model
+        self._gauge("watchdog_last_healthy_probe_timestamp_seconds").labels(model)
+        for role, verdict in itertools.product(Role, Verdict):
+            self._counter("watchdog_probes_total").labels(model, role, _PUBLIC, verdict)
+        for role, reason in itertools.product(Role, Reason):
+            self._counter("watchdog_findings_total").labels(model, role, _PUBLIC, reason)
+        for reason in Reason:
+            self._counter("watchdog_switch_reasons_total").labels(model, reason)
+        for objective in event.latency_objectives:
+            by = _objective(model, objective)
+            self._counter("watchdog_latency_objective_probes_total").labels(*by)
+            self._counter("watchdog_latency_objective_misses_total").labels(*by)
+        for role, output in itertools.product(Role, event.confidences):
+            self._bins(model, role, Source.CANARY, output)
+        self._counter("watchdog_cycle_failures_total").labels(model)
         for conclusion in Conclusion:
-            self._diagnoses.labels(model, conclusion)
+            self._counter("watchdog_diagnoses_total").labels(model, conclusion)
         for to, outcome in itertools.product(Role, (_PROVEN, _UNPROVEN, _REFUSED)):
-            self._switches.labels(model, to, outcome)
+            self._counter("watchdog_switches_total").labels(model, to, outcome)
 
-    def _drift(self, event: Scored | Learning | Ignored) -> None:
+    def _bins(self, *by: str) -> list[Counter]:
+        """A counter for each bin, all of them there from the first on."""
+        return [self._counter("watchdog_confidences_total").labels(*by, name) for name in BINS]
+
+    def _refer(self, model: str, source: str, output: str, values: Sequence[float]) -> None:
+        for name, count in zip(BINS, Histogram.of(np.array(values)).counts.tolist(), strict=True):
+            self._gauge("watchdog_confidence_reference_observations").labels(model, source, output, name).set(count)
+
+    def _confident(self, *by: str, values: Sequence[float]) -> None:
+        for counter, count in zip(self._bins(*by), Histogram.of(np.array(values)).counts.tolist(), strict=True):
+            counter.inc(count)
+
+    def _reported(self, event: Reported) -> None:
+        if event.usual:
+            self._refer(event.model, Source.LIVE, event.reading, event.values)
+            self._bins(event.model, Role.FAST, Source.LIVE, event.reading)
+        else:
+            self._confident(event.model, Role.FAST, Source.LIVE, event.reading, values=event.values)
+
+    def _drift(self, event: Scored | Learning | Ignored | Reported) -> None:
         match event:
             case Scored():
                 self._scored(event)
+            case Reported():
+                self._reported(event)
             case Learning():
                 at = (event.model, event.source, event.reading)
-                self._learnt.labels(*at).set(event.have)
-                self._wanted.labels(*at).set(event.want)
+                self._gauge("watchdog_drift_reference_observations").labels(*at).set(event.have)
+                self._gauge("watchdog_drift_reference_wanted_observations").labels(*at).set(event.want)
             case Ignored():
-                self._ignored.labels(event.model, event.source, event.reading, event.condition).inc(event.count)
+                self._counter("watchdog_drift_ignored_total").labels(
+                    event.model, event.source, event.reading, event.condition
+                ).inc(event.count)
             case _:
                 assert_never(event)
 
     def _scored(self, event: Scored) -> None:
         score, at = event.score, (event.model, event.source, event.reading)
-        self._evidence.labels(*at).set(score.statistic)
-        self._evidence_limit.labels(*at).set(score.threshold)
-        self._run_length.labels(*at).set(score.promise.run_length)
-        self._observations.labels(*at).set(score.observations)
-        self._drift_alarms.labels(*at).inc(score.alarm is not None)
+        self._gauge("watchdog_drift_evidence").labels(*at).set(score.statistic)
+        self._gauge("watchdog_drift_evidence_limit").labels(*at).set(score.threshold)
+        self._gauge("watchdog_drift_promised_run_length_observations").labels(*at).set(score.promise.run_length)
+        self._gauge("watchdog_drift_observations").labels(*at).set(score.observations)
+        self._counter("watchdog_drift_alarms_total").labels(*at).inc(score.alarm is not None)
         if score.unusable is not None and event.source is Source.CANARY:  # the others tell by events of their own
-            self._ignored.labels(*at, score.unusable).inc()
+            self._counter("watchdog_drift_ignored_total").labels(*at, score.unusable).inc()
 
-    def _measured(self, event: Timed | LoadSeen | EngineSeen | GpuSeen | GrowthSeen | SpansTaken) -> None:
+    def _measured(
+        self, event: Timed | ObjectiveSeen | LoadSeen | EngineSeen | GpuSeen | GrowthSeen | SpansTaken
+    ) -> None:
         match event:
             case Timed():
                 self._timed(event)
+            case ObjectiveSeen():
+                by = _objective(event.model, event.objective)
+                self._counter("watchdog_latency_objective_probes_total").labels(*by).inc()
+                self._counter("watchdog_latency_objective_misses_total").labels(*by).inc(not event.met)
             case LoadSeen():
+                self._source("statistics", event.model, None if event.load is None else event.at)
                 self._load.take(event)
             case EngineSeen():
                 found = {finding.reason for finding in event.findings}
                 for reason in (Reason.ENGINE_TAG, Reason.OFF_PROFILE):
-                    self._mismatch.labels(event.model, event.role, reason).set(reason in found)
-            case GpuSeen() | GrowthSeen():
+                    self._gauge("watchdog_engine_mismatch").labels(event.model, event.role, reason).set(reason in found)
+            case GpuSeen():
+                up = event.reading.state is SourceState.UP
+                self._source("gpu", "", event.at if up else None)
+                self._gpu.take(event)
+            case GrowthSeen():
                 self._gpu.take(event)
             case SpansTaken():
-                self._spans.labels(event.outcome).inc(event.count)
+                self._counter("watchdog_spans_total").labels(event.outcome).inc(event.count)
             case _:
                 assert_never(event)
 
     def _timed(self, event: Timed) -> None:
         result = event.result
-        timing, by = result.timing, (event.model, result.expected, "public" if result.public else "pinned")
-        self._attributed.labels(event.model, result.expected, timing.attribution).inc()
-        if timing.device_s is not None:
-            self._device.labels(*by, result.profile, timing.attribution).observe(timing.device_s)
+        timing, by = result.timing, (event.model, result.expected, _PUBLIC if result.public else _PINNED)
+        traced = {"trace_id": result.trace_id} if timing.attribution is Attribution.TRACE else None
+        self._counter("watchdog_probes_attributed_total").labels(event.model, result.expected, timing.attribution).inc()
+        if timing.device_s is not None and timing.host_s is not None:
+            more = (*by, result.profile, timing.attribution)
+            self._histogram("watchdog_probe_device_seconds").labels(*more).observe(timing.device_s, traced)
+            self._histogram("watchdog_probe_host_seconds").labels(*more).observe(timing.host_s, traced)
         for part, seconds in timing.parts.items():
-            self._parts.labels(*by, part).observe(seconds)
+            self._histogram("watchdog_probe_part_seconds").labels(*by, part).observe(seconds, traced)
 
     def _probed(self, event: Probed) -> None:
         assessment = event.assessment
         result = assessment.result
-        by = (event.model, result.expected, "public" if result.public else "pinned")
-        self._probes.labels(*by, assessment.verdict).inc()
+        by = (event.model, result.expected, _PUBLIC if result.public else _PINNED)
+        self._counter("watchdog_probes_total").labels(*by, assessment.verdict).inc()
         for finding in assessment.findings:
-            self._findings.labels(*by, finding.reason).inc()
+            self._counter("watchdog_findings_total").labels(*by, finding.reason).inc()
         for (output, measure), score in assessment.scores.items():
-            self._score.labels(*by, output, measure).set(score)
-        for output, summary in assessment.confidences.items():
-            self._confidence.labels(*by, output).observe(summary.value)
+            self._gauge("watchdog_score").labels(*by, output, measure).set(score)
         if result.fault is None:
-            self._duration.labels(*by, result.profile).observe(result.timing.total_s)
-        if result.public and assessment.verdict is Verdict.HEALTHY:
-            self._healthy_at.labels(event.model).set(event.at)
-        if result.public and result.answered_by.version:
+            self._histogram("watchdog_probe_duration_seconds").labels(*by, result.profile).observe(
+                result.timing.total_s
+            )
+        if result.public:
+            self._probed_publicly(event)
+
+    def _probed_publicly(self, event: Probed) -> None:
+        assessment, result = event.assessment, event.assessment.result
+        self._source("endpoint", event.model, event.at if result.fault is None else None)
+        self._gauge("watchdog_last_probe_timestamp_seconds").labels(event.model).set(event.at)
+        for output, summary in assessment.confidences.items():
+            self._confident(event.model, result.expected, Source.CANARY, output, values=[summary.value])
+        if assessment.verdict is Verdict.HEALTHY:
+            self._gauge("watchdog_last_healthy_probe_timestamp_seconds").labels(event.model).set(event.at)
+        if result.answered_by.version:
             elsewhere = any(finding.reason is Reason.WRONG_VERSION for finding in assessment.findings)
-            _one_hot(self._observed, event.model, Role, None if elsewhere else result.expected)
+            _one_hot(self._gauge("watchdog_route_observed"), event.model, Role, None if elsewhere else result.expected)
+
+
+def _objective(model: str, objective: Objective) -> tuple[str, str, str, str]:
+    return model, objective.role, objective.measure, f"{objective.quantile:g}"
 
 
 def _one_hot(gauge: Gauge, model: str, values: Mapping[str, object] | type[State] | type[Role], now: object) -> None:
