@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,13 +32,21 @@ class Alertmanager:
     Args:
         work: a folder for its configuration, data and log.
         receiver_url: where it sends its own webhook; without one it only keeps the alerts.
+        config: its whole configuration instead.
         port: a free one where None.
     """
 
-    def __init__(self, work: Path, *, receiver_url: str | None = None, port: int | None = None) -> None:
+    def __init__(
+        self,
+        work: Path,
+        *,
+        receiver_url: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        port: int | None = None,
+    ) -> None:
         self.work = work.absolute()
         self.port = port or _free_port()
-        self._receiver_url = receiver_url
+        self._config = config if config is not None else _config(receiver_url)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -59,7 +68,7 @@ class Alertmanager:
             raise AlertmanagerError(missing)
         self.work.mkdir(parents=True, exist_ok=True)
         config = self.work / "alertmanager.yml"
-        config.write_text(json.dumps(_config(self._receiver_url)), encoding="utf-8")  # JSON is YAML
+        config.write_text(json.dumps(self._config), encoding="utf-8")  # JSON is YAML
         arguments = [
             program,
             f"--config.file={config}",

@@ -255,6 +255,7 @@ DECLARED = (
         ),
         ("watchdog_route_leader", _G, "model", "Of a shared route: 1 while this watchdog leads."),
         ("watchdog_diagnoses_total", _C, "model conclusion", "Bursts of confirming probes, by conclusion."),
+        ("watchdog_diagnosis_reasons_total", _C, "model reason", "The same, by the finding that they rest on."),
         ("watchdog_switches_total", _C, "model to outcome", "Switches tried, by where to and what came of it."),
         ("watchdog_switch_reasons_total", _C, "model reason", "Switches that were ordered, by the decision's reason."),
     ),

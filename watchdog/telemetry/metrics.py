@@ -136,6 +136,7 @@ class Metrics:
                 self._decided(event)
             case Diagnosed():
                 self._counter("watchdog_diagnoses_total").labels(event.model, event.diagnosis.conclusion).inc()
+                self._counter("watchdog_diagnosis_reasons_total").labels(event.model, event.diagnosis.reason).inc()
             case Switched():
                 outcome = _PROVEN if event.proven else _UNPROVEN if event.applied.ok else _REFUSED
                 self._counter("watchdog_switches_total").labels(event.model, event.to, outcome).inc()
@@ -213,6 +214,7 @@ class Metrics:
             self._counter("watchdog_findings_total").labels(model, role, _PUBLIC, reason)
         for reason in Reason:
             self._counter("watchdog_switch_reasons_total").labels(model, reason)
+            self._counter("watchdog_diagnosis_reasons_total").labels(model, reason)
         for objective in event.latency_objectives:
             by = _objective(model, objective)
             self._counter("watchdog_latency_objective_probes_total").labels(*by)
