@@ -10,7 +10,6 @@ fail. A *symptom* is read from raw numbers, and holds even if the watchdog draws
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from watchdog.demo.rules import scaled
 
 HERE = Path(__file__).parent
 RUNBOOKS = "https://runbooks.example.org/watchdog"
@@ -449,26 +450,6 @@ def prometheus_rule(plain: Mapping[str, Any]) -> dict[str, Any]:
         "metadata": {"name": "inference-watchdog", "labels": {"app.kubernetes.io/name": "inference-watchdog"}},
         "spec": plain,
     }
-
-
-_SPAN = re.compile(r"(?<=\[)(\d+)([smh])(?=\])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
-
-
-def scaled(plain: Mapping[str, Any], factor: float, least_s: int = 4) -> dict[str, Any]:
-    """The rules with their windows and waits so many times as long; no window is shorter than a few scrapes."""
-
-    def window(found: re.Match[str]) -> str:
-        return f"{max(least_s, round(int(found[1]) * _SECONDS[found[2]] * factor))}s"
-
-    def rule(one: Rule) -> Rule:
-        changed = one | {"expr": _SPAN.sub(window, one["expr"])}
-        if "for" in one:
-            wait = int(one["for"][:-1]) * _SECONDS[one["for"][-1]] * factor
-            changed["for"] = f"{max(1, round(wait))}s"
-        return changed
-
-    return {"groups": [g | {"rules": [rule(one) for one in g["rules"]]} for g in plain["groups"]]}
 
 
 class _Dumper(yaml.SafeDumper):

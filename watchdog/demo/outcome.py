@@ -9,6 +9,8 @@ from watchdog.model.engine import Role
 from watchdog.model.verdict import Reason
 
 HEALTHY = "healthy"
+HEARTBEAT = "WatchdogHeartbeat"
+"""The rule that always fires."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,25 +28,33 @@ class Expected:
     """Whether ordinary requests can't but fail meanwhile."""
     live: bool = False
     """Whether it shows in patients' answers alone, so that these must be reported and learnt first."""
+    symptoms: frozenset[str] = frozenset()
+    """Shipped rules that fire for it, beside the one of `alert`."""
+
+    @property
+    def rules(self) -> frozenset[str]:
+        """All shipped rules that must fire."""
+        return self.symptoms | ({self.alert} if self.alert is not None else frozenset())
 
 
-def _rolled_back(*reasons: Reason, may_fail: bool = False) -> Expected:
+def _rolled_back(*reasons: Reason, symptoms: tuple[str, ...] = (), may_fail: bool = False) -> Expected:
     return Expected(
         verdict=Conclusion.ENGINE_FAULT,
         reasons=frozenset(reasons),
         route=Role.SAFE,
         switches=True,
         alert="WatchdogEngineRolledBack",
+        symptoms=frozenset(symptoms),
         may_fail=may_fail,
     )
 
 
 EXPECTED: Mapping[str, Expected] = {
-    "zeros": _rolled_back(Reason.ALL_ZERO),
-    "nan": _rolled_back(Reason.NON_FINITE),
-    "collapse": _rolled_back(Reason.COLLAPSE),
-    "int8": _rolled_back(Reason.PARITY, Reason.COLLAPSE),
-    "latency": _rolled_back(Reason.LATENCY),
+    "zeros": _rolled_back(Reason.ALL_ZERO, symptoms=("WatchdogAllZero",)),
+    "nan": _rolled_back(Reason.NON_FINITE, symptoms=("WatchdogNonFinite",)),
+    "collapse": _rolled_back(Reason.COLLAPSE, symptoms=("WatchdogConfidenceCollapse",)),
+    "int8": _rolled_back(Reason.PARITY, Reason.COLLAPSE, symptoms=("WatchdogParity",)),
+    "latency": _rolled_back(Reason.LATENCY, symptoms=("WatchdogSlow",)),
     "hang": _rolled_back(Reason.NO_ANSWER, may_fail=True),
     "wrong-version": Expected(
         verdict=Conclusion.ROUTE_MOVED,
@@ -59,6 +69,7 @@ EXPECTED: Mapping[str, Expected] = {
         route=Role.FAST,
         switches=False,
         alert="WatchdogBothEnginesWrong",
+        symptoms=frozenset({"WatchdogParity"}),
     ),
     "server-down": Expected(
         verdict=Conclusion.SERVER_FAULT,
@@ -66,16 +77,18 @@ EXPECTED: Mapping[str, Expected] = {
         route=None,
         switches=False,
         alert="WatchdogServerDown",
+        symptoms=frozenset({"WatchdogBlind"}),
         may_fail=True,
     ),
-    "temperature": _rolled_back(Reason.DRIFT),
-    "one-vendor": _rolled_back(Reason.DRIFT),
+    "temperature": _rolled_back(Reason.DRIFT, symptoms=("WatchdogDrift",)),
+    "one-vendor": _rolled_back(Reason.DRIFT, symptoms=("WatchdogDrift",)),
     "other-patients": Expected(
         verdict=Conclusion.DATA_DRIFT,
         reasons=frozenset({Reason.DRIFT}),
         route=Role.FAST,
         switches=False,
         alert="WatchdogDataDrift",
+        symptoms=frozenset({"WatchdogDrift"}),
         live=True,
     ),
     "none": Expected(verdict=HEALTHY, route=Role.FAST, switches=False, alert=None),
@@ -117,6 +130,10 @@ class Outcome:
     alert: str | None = None
     alert_seen_at_alertmanager: bool | None = None
     """None where no Alertmanager is installed."""
+    rules: list[str] | None = None
+    """The shipped rules that fired in a real Prometheus; None where none is installed."""
+    alerts_of_that_name: int | None = None
+    """At Alertmanager, told of by the watchdog and by Prometheus: one. None where not both are there."""
     observations_to_alarm: int | None = None
     """Patients' answers, or probes, that a sequential detector needed from the change that it names to its alarm."""
     watchdog_failures: int = 0
@@ -147,6 +164,16 @@ class Outcome:
             self.complaints.append(f"the watchdog itself failed {self.watchdog_failures} times")
         if self.alert_seen_at_alertmanager is False and expected.alert is not None:
             self.complaints.append("the alert did not reach Alertmanager")
+        self._judge_rules(expected)
+
+    def _judge_rules(self, expected: Expected) -> None:
+        fired = None if self.rules is None else set(self.rules) - {HEARTBEAT}
+        if fired is not None and not expected.rules <= fired:
+            self.complaints.append(f"no rule of Prometheus fired for {', '.join(sorted(expected.rules - fired))}")
+        if fired and not expected.rules:
+            self.complaints.append(f"rules fired though nothing is wrong: {', '.join(sorted(fired))}")
+        if self.alerts_of_that_name not in {None, 1}:
+            self.complaints.append(f"Alertmanager has {self.alerts_of_that_name} alerts of what should be one")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"right": self.right}

@@ -17,11 +17,15 @@ from rich.markup import escape
 
 from watchdog.canaries.phantom import default_set, write_series
 from watchdog.demo import alertmanager as alertmanagers
+from watchdog.demo import prometheus as prometheuses
 from watchdog.demo import triton as tritons
-from watchdog.demo.alertmanager import Alertmanager, AlertmanagerError
+from watchdog.demo.alertmanager import Alertmanager
 from watchdog.demo.faults import FAULTS
 from watchdog.demo.outcome import EXPECTED, Outcome
+from watchdog.demo.program import Program, ProgramError, free_port
+from watchdog.demo.prometheus import Prometheus
 from watchdog.demo.repository import FAST, MODEL, SAFE, write_repository
+from watchdog.demo.rules import scaled, shipped_rules
 from watchdog.demo.service import Record, Service
 from watchdog.demo.traffic import Traffic
 from watchdog.demo.training import SIZE, slices_of
@@ -44,6 +48,9 @@ _LIVE_REFERENCE = 400
 _TRAFFIC, _LIVE_TRAFFIC = (0.1, 0.0), (0.01, 4.0)
 """Seconds between a client's requests, and each image's own noise in Hounsfield units."""
 _LEARNT_S = 60.0
+_SCALE = 0.02
+"""Of the rules' windows and waits: 5 minutes become 6 seconds."""
+_RULES_S = 15.0
 _AFTERMATH_S = 1.5
 """Traffic goes on for so long after the outcome, to show that it is served."""
 
@@ -92,7 +99,7 @@ def play(fault: str, console: "Console", *, folder: Path | None = None, stay: bo
             place = folder
         try:
             return Play(fault, console, place.resolve(), stack, kept=folder is not None).run(stay=stay)
-        except (TritonError, AlertmanagerError) as error:
+        except (TritonError, ProgramError) as error:
             raise StageError(str(error)) from error
 
 
@@ -108,10 +115,12 @@ class Play:
         self._expected = EXPECTED[fault]
         self._outcome = Outcome(fault=fault)
         self._began = time.monotonic()
+        self._listen = f"127.0.0.1:{free_port()}"
 
     def run(self, *, stay: bool) -> Outcome:
         server = self._start_triton()
         alertmanager = self._start_alertmanager()
+        prometheus = self._start_prometheus(alertmanager)  # early: it looks for targets only every 5 seconds
         traffic = self._start_traffic(server)
         config = self._configure(server, alertmanager)
         self._capture(config)
@@ -122,13 +131,14 @@ class Play:
             self._make_it_happen(server, service, traffic)
             self._await_outcome(service)
             self._await_alert(service, alertmanager)
+            self._await_rules(prometheus, alertmanager)
             time.sleep(_AFTERMATH_S)
             self._see_route(traffic)
             self._count(traffic)
             self._outcome.judge()
             self._conclude()
             if stay:
-                self._linger(service)
+                self._linger(service, prometheus, alertmanager)
         return self._outcome
 
     # -- setting the stage ---------------------------------------------------------------
@@ -152,6 +162,25 @@ class Play:
         self._say(f"Alertmanager listens at {alertmanager.url}")
         return alertmanager
 
+    def _start_prometheus(self, alertmanager: Alertmanager | None) -> Prometheus | None:
+        missing = prometheuses.available()
+        if missing is not None:
+            self._say(f"[yellow]no Prometheus:[/] {missing}")
+            return None
+        whom = None if alertmanager is None else alertmanager.url.removeprefix("http://")
+        rules = scaled(shipped_rules(), _SCALE)
+        prometheus = Prometheus(self._folder / "prometheus", [self._listen], rules=rules, alertmanager=whom)
+        self._stack.enter_context(prometheus)
+        self._say(f"Prometheus at {prometheus.url} has the shipped rules, with short windows, and scrapes each second")
+        return prometheus
+
+    @staticmethod
+    def _url_of(service: Service) -> str:
+        listening = service.wait_for(lambda r: r["event"] == "listening", 20)
+        if listening is None:
+            raise StageError("the watchdog does not say where it listens")
+        return str(listening["url"])
+
     def _start_traffic(self, server: TritonServer) -> Traffic:
         rng = np.random.default_rng(SEED + 1)
         images = [hu[None, None] for _, hu in slices_of(_PATIENTS, rng)]
@@ -170,7 +199,7 @@ class Play:
         )
         config = {
             "state": "state",
-            "api": {"listen": "127.0.0.1:0"},
+            "api": {"listen": self._listen},
             "endpoints": [{"name": "triton", "kind": "triton-grpc", "url": server.grpc_url}],
             "models": [
                 {
@@ -225,10 +254,7 @@ class Play:
 
     def _await_learnt(self, service: Service, traffic: Traffic) -> None:
         """Have patients' answers reported, and wait until the watchdog knows what is usual."""
-        listening = service.wait_for(lambda r: r["event"] == "listening", 5)
-        if listening is None:
-            raise StageError("the watchdog does not say where it listens")
-        traffic.report_to(listening["url"].removeprefix("http://"))
+        traffic.report_to(self._url_of(service).removeprefix("http://"))
         self._say(f"patients' answers are reported; the first {_LIVE_REFERENCE} show what is usual")
         if service.wait_for(lambda r: r["event"] == "learning" and r["have"] >= r["want"], _LEARNT_S) is None:
             raise StageError(f"{_LIVE_REFERENCE} answers did not come within {_LEARNT_S:g} s")
@@ -283,6 +309,23 @@ class Play:
         self._outcome.alert_seen_at_alertmanager = bool(firing)
         if firing:
             self._say(f"Alertmanager shows [bold red]{self._expected.alert}[/]: {firing[0]['annotations']['summary']}")
+
+    def _await_rules(self, prometheus: Prometheus | None, alertmanager: Alertmanager | None) -> None:
+        """Prometheus' own rules come to the same, and Alertmanager makes one alert of both ways."""
+        if prometheus is None:
+            return
+        wanted, fired = self._expected.rules, set[str]()
+        give_up_at = time.monotonic() + _RULES_S
+        while not wanted <= (fired := prometheus.fired_since(self._outcome.injected_at or time.time())):
+            if time.monotonic() > give_up_at:
+                break
+            time.sleep(0.2)
+        self._outcome.rules = sorted(fired)
+        if not wanted:
+            return
+        self._say(f"Prometheus' own rules fire: [bold red]{', '.join(sorted(wanted & fired)) or 'none'}[/]")
+        if alertmanager is not None:
+            self._outcome.alerts_of_that_name = len(self._firing(alertmanager))
 
     def _firing(self, alertmanager: Alertmanager) -> list[dict[str, Any]]:
         return [a for a in alertmanager.alerts() if a["labels"]["alertname"] == self._expected.alert]
@@ -343,10 +386,14 @@ class Play:
         if o.right:
             self._say("[bold green]the outcome is the right one[/]")
 
-    def _linger(self, service: Service) -> None:
-        listening = service.wait_for(lambda r: r["event"] == "listening", 1.0)
-        url = listening["url"] if listening else "?"
-        self._say(f"still running: {url}/metrics, {url}/api/v1/status, files in {self._folder}; Ctrl-C ends it")
+    def _linger(self, service: Service, *others: Program | None) -> None:
+        self._say(
+            f"still running: watchdog {self._url_of(service)} (`watchdog status --url …`), files in {self._folder}"
+        )
+        for other in others:
+            if other is not None:
+                self._say(f"  {type(other).__name__} {other.url}/")
+        self._say("Ctrl-C ends it")
         try:
             while True:
                 time.sleep(1)

@@ -74,6 +74,8 @@ class Metrics:
         self._of = Registered(self.registry)
         self._load = LoadMetrics(self._of)
         self._gpu = GpuMetrics(self._of)
+        self._counted: dict[tuple[str, Role], bool] = {}
+        """Of which engines the server told its counts: of one that is not loaded it has none."""
         self._gauge("watchdog_build_info").labels(__version__).set(1)
         self._gauge("watchdog_up").set(0)
 
@@ -284,7 +286,9 @@ class Metrics:
                 self._counter("watchdog_latency_objective_probes_total").labels(*by).inc()
                 self._counter("watchdog_latency_objective_misses_total").labels(*by).inc(not event.met)
             case LoadSeen():
-                self._source("statistics", event.model, None if event.load is None else event.at)
+                self._counted[event.model, event.role] = event.load is not None
+                told = any(counted for (model, _), counted in self._counted.items() if model == event.model)
+                self._source("statistics", event.model, event.at if told else None)
                 self._load.take(event)
             case EngineSeen():
                 found = {finding.reason for finding in event.findings}
