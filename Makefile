@@ -3,10 +3,10 @@ SHELL := /bin/bash
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-drift bench-kills bench-switch requirements clean
+.PHONY: help setup demo test lint format bench bench-channels bench-drift bench-kills bench-switch requirements clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 setup: ## Make .venv with everything pinned, and install the Debian packages that are missing
 	@.ci/setup
@@ -40,6 +40,9 @@ bench-switch: setup ## Measure only the way from a fault to the proven switch, b
 
 bench-kills: setup ## End the watchdog with kill -9 at every journal write and router call (QUICK=1: some)
 	@$(BIN)/python -m bench.kills $(if $(QUICK),--quick)
+
+bench-channels: setup ## Receivers that misbehave, and kill -9 in between: what is lost, what is sent again (QUICK=1: some)
+	@$(BIN)/python -m bench.channels $(if $(QUICK),--quick)
 
 bench-drift: setup ## Measure drift detectors beside others and the oracle, and write docs/drift-benchmark.md (QUICK=1: a smoke run)
 	@$(BIN)/python -m bench.drift.run $(if $(QUICK),--quick,--report)

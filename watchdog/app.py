@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,23 @@ from watchdog.assembly import AssemblyError, listen_for_traces
 from watchdog.config import Config, ConfigError, ModelSettings
 from watchdog.cycle import Cycle
 from watchdog.evidence.files import FileEvidence
-from watchdog.journal.reading import FILE_NAME
+from watchdog.journal.export import record
+from watchdog.journal.reading import FILE_NAME, Stored, opened
 from watchdog.journal.steady import SteadyJournal
 from watchdog.live import Feed
 from watchdog.model.engine import Role
 from watchdog.model.event import Command, CycleFailed, SpansTaken
 from watchdog.model.gate import Gate
 from watchdog.model.journal import Entry, EntryKind
+from watchdog.model.module_probe import ModuleProbe, Refusal, Refused
 from watchdog.model.route import Published
 from watchdog.policy.decide import Decision
 from watchdog.policy.gate import gate
 from watchdog.ports import Event, Journal, Observer
 from watchdog.server_tls import server_context
 from watchdog.telemetry.board import Board
+from watchdog.telemetry.gallery import Drawing, Gallery, Picture
+from watchdog.telemetry.history import History
 from watchdog.telemetry.logs import log_event
 from watchdog.telemetry.loop_lag import watch_lag
 from watchdog.telemetry.metrics import Metrics
@@ -44,6 +49,9 @@ _FLUSH_S = 3.0
 _JOURNAL = "journal"
 _CHECK_JOURNAL_S = 60.0
 _COMPACT_S = 3600.0
+_TOLD = tuple(str(kind) for kind in EntryKind if kind is not EntryKind.SCORE)
+_MOST_LOOKED_THROUGH = 200_000
+"""Entries: recorded scores may lie between all others, and nobody waits for the page that long."""
 _MISSED_PROBES = 2
 """A gate may be passed on the strength of an answer so many probes old."""
 
@@ -63,7 +71,9 @@ class Watchdog:
         journal.watch(self._journal_changed)
         self._metrics = Metrics()
         self._board = Board(time.time())
-        self._observers: tuple[Observer, ...] = (self._metrics, self._board, log_event)
+        self._history = History()
+        self._gallery = Gallery()
+        self._observers: tuple[Observer, ...] = (self._metrics, self._board, self._history, self._gallery, log_event)
         self._watching: Watching | None = None
         self._timekeeper: Timekeeper | None = None
         self._reloading = asyncio.Lock()
@@ -83,11 +93,37 @@ class Watchdog:
         return {
             "version": __version__,
             **document,
+            "starting": self.ready(),
+            "commands": self._settings.api.token is not None,
+            "journal": {"trouble": self._journal.trouble},
+            "configuration": {"in_force_since": self._configured_at, "last_reload_ok": self._reloaded},
+            "channels": [asdict(queue) for queue in (self._watching.notifier.queues() if self._watching else ())],
             "alerts": [
-                {"alert": c.name, "severity": c.severity, "labels": dict(c.labels), "summary": c.summary}
+                {
+                    "alert": c.name,
+                    "severity": c.severity,
+                    "labels": dict(c.labels),
+                    "summary": c.summary,
+                    "description": c.description,
+                }
                 for c in conditions
             ],
         }
+
+    def history(self, model: str, since: float) -> dict[str, Any]:
+        self._cycle(model)
+        return self._history.document(model, time.time(), since)
+
+    def canaries(self, model: str) -> Sequence[dict[str, Any]]:
+        self._cycle(model)
+        return self._gallery.document(model, time.time())
+
+    def drawing(self, model: str, number: int, picture: Picture) -> Drawing | None:
+        self._cycle(model)
+        return self._gallery.drawing(model, number, picture)
+
+    async def journal_tail(self, limit: int, model: str | None, after: int) -> Sequence[Entry]:
+        return await asyncio.to_thread(_newest_entries, self._settings.state, limit, model, after)
 
     def intake(self, model: str, *, served: bool = False) -> Feed:
         feeds = self._watching.feeds if self._watching else {}
@@ -96,6 +132,11 @@ class Watchdog:
         if name not in feeds:
             raise NoSuchModelError(f"no model {model!r} is watched; there are: {', '.join(feeds) or 'none yet'}")
         return feeds[name]
+
+    async def probe(self, module: str, target: str, within_s: float | None) -> ModuleProbe | Refused:
+        if self._watching is None:
+            return Refused(reason=Refusal.BUSY, detail=self.ready() or "ask again")
+        return await self._watching.targets.probe(module, target, within_s)
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         self._metrics.look(self._snapshot())
@@ -249,6 +290,8 @@ class Watchdog:
         for name in old.cycles.keys() - fresh.cycles.keys():
             self._metrics.forget(name)
             self._board.forget(name)
+            self._history.forget(name)
+            self._gallery.forget(name)
         if fresh.gpus is None:
             self._metrics.forget_gpus()
             self._board.forget_gpus()
@@ -279,6 +322,9 @@ class Watchdog:
         for name, cycle in watching.cycles.items():
             self._board.know(name, cycle.state)
             self._metrics.know(name, cycle.state)
+        for name, lent in watching.lent.items():
+            if lent.judge.baseline is not None:
+                self._gallery.know(name, lent.canaries, lent.judge.baseline)
 
     def _observe(self, event: Event) -> None:
         """Tell every observer. One that fails, such as a log on a full disk, must not end the watch."""
@@ -290,6 +336,26 @@ class Watchdog:
         if isinstance(event, Decision):
             self._news.set()
             self._news = asyncio.Event()
+
+
+def _newest_entries(state: Path, limit: int, model: str | None, after: int) -> Sequence[Entry]:
+    """By a connection of its own, so that nobody who reads keeps the watch from writing; see `Service.journal_tail`."""
+    with opened(state) as reader:
+        first, last = reader.bounds()
+        behind, window = max(after, first - 1), limit
+        while True:
+            begin = max(behind, last - window)
+            found = list(reader.entries(after=begin, kinds=_TOLD, model=model))[-limit:]
+            if len(found) == limit or begin == behind or window >= _MOST_LOOKED_THROUGH:
+                return [_entry(stored) for stored in found]
+            window *= 8
+
+
+def _entry(stored: Stored) -> Entry:
+    link = stored.link
+    return Entry(
+        seq=link.seq, at=link.at, kind=EntryKind(link.kind), model=link.model, data=record(stored)["data"] or {}
+    )
 
 
 def _lasting(settings: Config) -> tuple[object, ...]:

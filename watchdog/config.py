@@ -5,6 +5,7 @@ what is wrong with it and what is allowed.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -19,6 +20,7 @@ from watchdog.canary_drift import CanaryDriftSettings
 from watchdog.channels import ChannelSettings
 from watchdog.drift.promise import parse
 from watchdog.endpoints import EndpointSettings
+from watchdog.endpoints.server import ServerSettings
 from watchdog.gpu import GpuSettings
 from watchdog.heartbeat import HeartbeatSettings
 from watchdog.journal.retention import JournalSettings
@@ -30,8 +32,20 @@ from watchdog.policy.settings import Allowed, PolicySettings
 from watchdog.readings import names_of
 from watchdog.routers import RouterSettings, means_of
 from watchdog.server_tls import ServerTls
-from watchdog.settings import BareNumber, FieldError, Listen, LocalPath, Secret, Settings, complaint, place, spell
+from watchdog.settings import (
+    BareNumber,
+    Duration,
+    FieldError,
+    Listen,
+    LocalPath,
+    Secret,
+    Settings,
+    complaint,
+    place,
+    spell,
+)
 from watchdog.sharing import SharingSettings
+from watchdog.target_patterns import allows, example, refuse
 from watchdog.traces import TracesSettings
 
 _MAX_BYTES = 4 * 2**20
@@ -201,6 +215,75 @@ class ModelSettings(AssessSettings):
         return self
 
 
+class Asked(StrEnum):
+    """Under which of a model's addresses a target is asked."""
+
+    PUBLIC = "public"
+    FAST = "fast"
+    SAFE = "safe"
+
+
+class ModuleSettings(Settings):
+    """Lends a watched model's canaries, limits and headers to ``/probe?module=&target=``."""
+
+    name: Name
+    model: str
+    """The watched model, by name."""
+    engine: Asked = Asked.PUBLIC
+    """Whether the target is asked for its public name, or for one engine."""
+    targets: tuple[str, ...] = Field(min_length=1)
+    """Whom it may be asked of, such as ``triton-*.imaging:8001``, as the endpoint's `url` has it: the model's secret
+    headers go to nobody else. A star stands for a part of one label, and for no dot, colon or slash."""
+    deadline: Duration | None = None
+    """By default the model's."""
+
+    @property
+    def role(self) -> Role | None:
+        """The engine that is asked by itself; None for the public name."""
+        return None if self.engine is Asked.PUBLIC else Role(self.engine)
+
+    def allows(self, target: str) -> bool:
+        """Whether one of the patterns names it."""
+        return any(allows(pattern, target) for pattern in self.targets)
+
+    def endpoint_of(self, model: ModelSettings) -> str:
+        """The endpoint whose kind, TLS and headers it borrows, by name."""
+        return (model.public_address if self.role is None else model.engine(self.role).address).endpoint
+
+    def check(self, models: Sequence[ModelSettings], endpoints: Sequence[EndpointSettings]) -> None:
+        """Raises FieldError for what doesn't fit the rest of the configuration."""
+        model = next((one for one in models if one.name == self.model), None)
+        if model is None:
+            known = ", ".join(one.name for one in models)
+            raise FieldError(["model"], f"there is no model {self.model!r}; known are {known}")
+        endpoint = next(one for one in endpoints if one.name == self.endpoint_of(model))
+        for i, pattern in enumerate(self.targets):
+            try:
+                refuse(pattern)
+                at_target(endpoint, example(pattern))
+            except ValidationError as error:
+                said = complaint(error.errors(include_url=False)[0])
+                raise FieldError(
+                    ["targets", i], f"{pattern!r} is nothing that {endpoint.name} could be: {said}"
+                ) from error
+            except ValueError as error:
+                raise FieldError(["targets", i], str(error)) from error
+
+
+def at_target(endpoint: EndpointSettings, url: str) -> EndpointSettings:
+    """The same way of speaking, to another server.
+
+    Its page of metrics is left behind, which is of one server only.
+
+    Raises:
+        ValidationError: `url` is nothing that this kind takes.
+        ValueError: it runs in-process, so that there is no other server.
+    """
+    if not isinstance(endpoint, ServerSettings):
+        raise ValueError(f"{endpoint.name} is an engine in this process: a module needs a server's endpoint")  # noqa: TRY004 - a setting is wrong
+    return type(endpoint).model_validate(endpoint.model_dump(exclude={"metrics"}) | {"url": url})
+
+
 class ApiSettings(Settings):
     """The watchdog's own HTTP server."""
 
@@ -225,6 +308,8 @@ class Config(Settings):
     channels: tuple[ChannelSettings, ...] = ()
     heartbeats: tuple[HeartbeatSettings, ...] = ()
     """Dead-man's switches, which notice when nobody watches any more."""
+    modules: tuple[ModuleSettings, ...] = ()
+    """What ``/probe`` can ask of servers that a caller names."""
     journal: JournalSettings = JournalSettings()
     """How long what was recorded is kept."""
     sharing: SharingSettings | None = None
@@ -241,6 +326,7 @@ class Config(Settings):
             ("models", self.models),
             ("channels", self.channels),
             ("heartbeats", self.heartbeats),
+            ("modules", self.modules),
         ):
             _refuse_repeated(kind, [item.name for item in named])
         known = {endpoint.name for endpoint in self.endpoints}
@@ -255,6 +341,11 @@ class Config(Settings):
                 if name and name not in known:
                     problem = f"there is no endpoint {name!r}; known are {', '.join(sorted(known))}"
                     raise FieldError(["models", i, *at], problem)
+        for i, module in enumerate(self.modules):
+            try:
+                module.check(self.models, self.endpoints)
+            except FieldError as error:
+                raise FieldError(["modules", i, *error.at], str(error)) from error
         return self
 
 

@@ -31,6 +31,8 @@ class Resend:
     """How long an ended condition is told again."""
     group_above: int | None = None
     """More beginnings of one alert than this, at once, are told as one; None: never."""
+    one_by_one: bool = False
+    """For a receiver that takes one notice at a time: each is known to be taken before the next is sent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

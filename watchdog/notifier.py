@@ -44,6 +44,7 @@ class Outlet:
     last: Delivery | None = None
     """What came of the newest try."""
     delivered_at: float | None = None
+    one_save: asyncio.Lock = field(default_factory=asyncio.Lock)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     told: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while nothing is due."""
@@ -75,12 +76,14 @@ class Notifier:
         """Sources that an earlier notifier heard, and this one has not yet."""
         self._tasks: list[asyncio.Task[None]] = []
         self._begun = asyncio.Event()
+        self._news = asyncio.Event()
         self._disk_fails = False
 
     async def __aenter__(self) -> Self:
         self._tasks = [
             asyncio.create_task(self._serve(outlet), name=f"channel {outlet.name}") for outlet in self._outlets
         ]
+        self._tasks.append(asyncio.create_task(self._keep_news(), name="channels' ledgers"))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -142,6 +145,7 @@ class Notifier:
     def begin(self) -> None:
         """Tell: every model's state is known now."""
         self._begun.set()
+        self._wake_all()
 
     def conditions(self) -> tuple[Condition, ...]:
         """All that hold now, over all models."""
@@ -174,12 +178,30 @@ class Notifier:
     def _wake_all(self) -> None:
         for outlet in self._outlets:
             outlet.told.clear()
+            if self._begun.is_set():
+                self._look(outlet)  # at once: what is over again before the channel is free has been, too
             outlet.wake.set()
+        self._news.set()
+
+    async def keep(self) -> None:
+        """Bring to the disk what every channel has to be told."""
+        for outlet in self._outlets:
+            await self._save(outlet)
+
+    async def _keep_news(self) -> None:
+        """Beside the channels, of which one may take its time."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._begun.is_set():
+                await self.keep()
+
+    def _look(self, outlet: Outlet) -> None:
+        outlet.ledger = outlet.ledger.observe(self._current(), self._clock(), outlet.resend)
 
     def _pending(self, outlet: Outlet) -> tuple[Notice, ...]:
-        now = self._clock()
-        outlet.ledger = outlet.ledger.observe(self._current(), now, outlet.resend)
-        return outlet.ledger.due(now, outlet.resend)
+        self._look(outlet)
+        return outlet.ledger.due(self._clock(), outlet.resend)
 
     async def _serve(self, outlet: Outlet) -> None:
         await self._begun.wait()
@@ -198,12 +220,12 @@ class Notifier:
     async def _tell_what_is_due(self, outlet: Outlet) -> bool:
         """False where it must be tried again."""
         try:
-            notices = self._pending(outlet)
+            while notices := self._pending(outlet):
+                await self._save(outlet)
+                if not await self._tell(outlet, notices[:1] if outlet.resend.one_by_one else notices):
+                    return False
             await self._save(outlet)
-            if notices and not await self._tell(outlet, notices):
-                return False
-            if not self._pending(outlet):
-                outlet.told.set()
+            outlet.told.set()
         except Exception as error:  # noqa: BLE001 - a bug must neither end the telling nor be silent
             self._fail(f"channel {outlet.name}: {type(error).__name__}: {error}")
             return False
@@ -211,16 +233,17 @@ class Notifier:
 
     async def _save(self, outlet: Outlet) -> None:
         """Bring to the disk what the channel has been told and has to be. People are told, whatever the disk does."""
-        data = outlet.ledger.to_bytes()
-        if data == outlet.saved:
-            return
-        try:
-            await self._evidence.save(_place(outlet.name), data)
-            outlet.saved, self._disk_fails = data, False
-        except OSError as error:
-            if not self._disk_fails:
-                self._fail(f"channel {outlet.name}: a crash now may tell people again, or too little: {error}")
-            self._disk_fails = True
+        async with outlet.one_save:
+            data = outlet.ledger.to_bytes()
+            if data == outlet.saved:
+                return
+            try:
+                await self._evidence.save(_place(outlet.name), data)
+                outlet.saved, self._disk_fails = data, False
+            except OSError as error:
+                if not self._disk_fails:
+                    self._fail(f"channel {outlet.name}: a crash now may tell people again, or too little: {error}")
+                self._disk_fails = True
 
     async def _tell(self, outlet: Outlet, notices: tuple[Notice, ...]) -> bool:
         delivery = outlet.last = await outlet.channel.deliver(notices)

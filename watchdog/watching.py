@@ -4,7 +4,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,6 +42,7 @@ from watchdog.model.fault import Fault
 from watchdog.notifier import Notifier
 from watchdog.policy.memory import PolicyState
 from watchdog.ports import Channel, Clock, Event, Evidence, Journal, Observer, Router
+from watchdog.probe_targets import Lent, ProbeTargets
 from watchdog.prober import Prober
 from watchdog.routers import open_router
 from watchdog.server_watch import ServerWatch
@@ -96,9 +97,13 @@ class Watching:
     gpus: GpuWatch | None
     timekeeper: Timekeeper
     authority: SharedAuthority | None
+    targets: ProbeTargets
+    """Servers that callers name."""
     scheduler: AsyncIOScheduler
     stack: AsyncExitStack
     heartbeats: Sequence[Heartbeat] = ()
+    lent: Mapping[str, Lent] = field(default_factory=dict)
+    """What each model is asked and held against."""
 
     def go(self) -> None:
         """Start probing: at once, and then each model at its own phase of its interval."""
@@ -193,12 +198,13 @@ async def assemble(
 
         around = surround(open_endpoints(config, stack), timekeeper, tell)
         authority = _authority(config, stack)
-        drifts, feeds, servers = {}, {}, {}
+        drifts, feeds, servers, lent = {}, {}, {}, {}
         for model, inputs, baseline, said in await _load(config, around):
             name, prober = model.name, make_prober(model, inputs, baseline, around)
             for role, one in said.items():
                 if not isinstance(one, Fault):
                     prober.told(role, one)
+            lent[name] = Lent(settings=model, judge=prober.judge, canaries=inputs.canaries.canaries)
             promise = model.canary_promise()
             if promise is not None:
                 drifts[name] = CanaryDrift(prober.judge, promise)
@@ -223,6 +229,8 @@ async def assemble(
                 model, said, cycles[name], prober=prober, journal=journal, evidence=evidence, around=around
             )
             tell(_baselined(model, inputs, baseline, prober=prober, at=clock()))
+        targets = ProbeTargets(config, lent, around)
+        stack.push_async_callback(targets.close)
         return Watching(
             config=config,
             cycles=cycles,
@@ -233,6 +241,8 @@ async def assemble(
             gpus=gpus,
             timekeeper=timekeeper,
             authority=authority,
+            targets=targets,
+            lent=lent,
             heartbeats=[Heartbeat(settings, pulse, tell, clock) for settings in config.heartbeats],
             scheduler=AsyncIOScheduler(timezone=UTC),
             stack=stack.pop_all(),

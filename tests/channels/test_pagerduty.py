@@ -134,5 +134,5 @@ async def test_a_key_that_is_none_is_named_by_its_file_and_never_shown(desk: Des
 
 def test_a_flood_is_grouped(tmp_path: Path) -> None:
     settings = PagerDutySettings(kind="pagerduty", name="pager", routing_key=Secret(file=tmp_path / "key"))
-    assert settings.resend == Resend(group_above=5)
+    assert settings.resend == Resend(group_above=5, one_by_one=True)
     assert settings.url == "https://events.pagerduty.com/v2/enqueue"

@@ -9,15 +9,20 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 
+from tests.core.builders import assessed
 from watchdog import transport
 from watchdog.api.server import create
 from watchdog.api.service import Intake, NoSuchModelError, ReloadError
 from watchdog.model.engine import Address, Role
 from watchdog.model.event import Command
 from watchdog.model.gate import Gate, Passage
+from watchdog.model.journal import Entry, EntryKind
+from watchdog.model.module_probe import ModuleProbe, Refused
 from watchdog.model.route import Published
+from watchdog.telemetry.gallery import Drawing, Picture
 from watchdog.transport import serve
 
 TOKEN = "s3cret-é"
@@ -74,12 +79,48 @@ class FakeService:
         self.the_route = ROUTE
         self.route_not_ready: str | None = None
         self.moved = asyncio.Event()
+        self.probes: list[tuple[str, str, float | None]] = []
+        self.refuses: Refused | None = None
 
     def ready(self) -> str | None:
         return self.not_ready
 
     def status(self) -> dict[str, Any]:
         return {"at": 1.5, "models": {"nodule": {"probes": 3}}}
+
+    def history(self, model: str, since: float) -> dict[str, Any]:
+        self._watched(model)
+        probes = [{"at": at} for at in (1.0, 2.0) if at > since]
+        return {
+            "model": model, "at": 2.5, "over_s": 900, "probes": probes, "limits": {}, "drift": {}, "confidences": {}
+        }  # fmt: skip
+
+    def canaries(self, model: str) -> Sequence[dict[str, Any]]:
+        self._watched(model)
+        return [{"number": 1, "pictures": ["current"]}]
+
+    def drawing(self, model: str, number: int, picture: Picture) -> Drawing | None:
+        self._watched(model)
+        known = number == 1 and picture is Picture.CURRENT
+        return Drawing(picture=picture, plane=np.zeros((4, 4), dtype=np.uint8)) if known else None
+
+    async def journal_tail(self, limit: int, model: str | None, after: int) -> Sequence[Entry]:
+        if self.fails:
+            raise self.fails
+        entries = [Entry(seq=n, at=n / 2, kind=EntryKind.STARTED, model="", data={"version": "1"}) for n in (1, 2, 3)]
+        return [e for e in entries if e.seq > after and model in {None, e.model}][-limit:]
+
+    async def probe(self, module: str, target: str, within_s: float | None) -> ModuleProbe | Refused:
+        self.probes.append((module, target, within_s))
+        return self.refuses or ModuleProbe(
+            module=module,
+            target=target,
+            took_s=0.02,
+            waited_s=0.0,
+            deadline_s=2.0,
+            assessment=assessed(),
+            latency_limit_s=0.1,
+        )
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         return b"up 1\n", "application/openmetrics-text" if "openmetrics" in accept else "text/plain; version=0.0.4"

@@ -47,7 +47,7 @@ NO_ADDRESS = (
     "write host:port or http(s)://host:port[/prefix], such as 127.0.0.1:8000 or https://triton.example:8443 (got "
 )
 NO_LISTEN = "write host:port, such as 127.0.0.1:9469 or [::1]:9469, with a port up to 65535 (got "
-TOP = "allowed are state, api, endpoints, models, channels, heartbeats, journal, sharing, traces, gpu"
+TOP = "allowed are state, api, endpoints, models, channels, heartbeats, modules, journal, sharing, traces, gpu"
 
 MISTAKES = [
     # what is written, what is written instead, and what is said, after the file's name
@@ -282,6 +282,52 @@ def problems(folder: Path, content: bytes) -> list[str]:
     assert str(caught.value) == "\n".join(caught.value.problems)
     assert all(problem.startswith(f"{file}:") for problem in caught.value.problems)
     return [problem.removeprefix(str(file)) for problem in caught.value.problems]
+
+
+MODULES = """\
+modules:
+  - name: m
+    model: nodule
+    engine: public
+    targets: ["triton-*.imaging:8001"]
+    deadline: 2s
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("model: nodule", "model: nodul", ":29: modules[0].model: there is no model 'nodul'; known are nodule"),
+        ("engine: public", "engine: slow", ":30: modules[0].engine: Input should be 'public', 'fast' or 'safe'"),
+        ('["triton-*.imaging:8001"]', "[]", ":31: modules[0].targets: needs at least 1, but there are 0"),
+        ("triton-*.imaging:8001", "*:8001", ":31: modules[0].targets[0]: '*:8001' leaves the whole host open: "),
+        (
+            "triton-*.imaging:8001",
+            "triton-*",
+            ":31: modules[0].targets[0]: 'triton-*' is nothing that triton could be: ",
+        ),
+        (
+            ".imaging:8001",
+            ":8001/v2",
+            ":31: modules[0].targets[0]: 'triton-*:8001/v2' is nothing that triton could be: ",
+        ),
+        ("deadline: 2s", "deadline: 2", ":32: modules[0].deadline: 2 is not a duration"),
+        (
+            "- name: m",
+            "- {name: m, model: nodule, targets: [t:1]}\n  - name: m",
+            ":29: modules[1].name: 'm' is given twice",
+        ),
+    ],
+)
+def test_what_can_be_wrong_with_a_module(tmp_path: Path, old: str, new: str, said: str) -> None:
+    (problem,) = problems(tmp_path, (VALID + MODULES.replace(old, new, 1)).encode())
+    assert problem.startswith(said)
+
+
+def test_a_module_needs_a_server(tmp_path: Path) -> None:
+    text = VALID.replace("kind: triton-grpc\n    url: 127.0.0.1:8001", "kind: tensorrt\n    path: engines")
+    (problem,) = problems(tmp_path, (text + MODULES).encode())
+    assert "targets[0]: triton is an engine in this process: a module needs a server's endpoint" in problem
 
 
 @pytest.mark.parametrize(("old", "new", "said"), MISTAKES, ids=[said.split(": ", 1)[1][:60] for _, _, said in MISTAKES])

@@ -10,7 +10,7 @@ from tests.core.builders import MODEL, a_score
 from tests.core.gpu_builders import GIB, a_gpu, a_leak, a_lost_gpu, a_process, a_reading
 from tests.core.story_events import one_of_each, probed, timed
 from tests.core.virtual_time import EPOCH
-from watchdog.cli import remote
+from watchdog.cli.picture import overview
 from watchdog.model.event import GpuSeen, GrowthSeen, Scored, Source
 from watchdog.model.gpu import GpuReading, Leak
 from watchdog.ports import Event
@@ -23,7 +23,7 @@ def picture(*events: Event) -> list[str]:
         board(event)
     document: dict[str, Any] = json.loads(json.dumps(board.document(EPOCH + 60)))
     console = Console(file=io.StringIO(), width=250)
-    console.print(remote._picture(document | {"alerts": []}))
+    console.print(overview(document | {"alerts": []}))
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 

@@ -85,6 +85,7 @@ def a_watching(config: Config, timekeeper: Timekeeper | None = None) -> Watching
         gpus=None if config.gpu is None else a_gpu_watch(config.gpu),
         timekeeper=timekeeper or a_timekeeper(),
         authority=None,
+        targets=part,
         scheduler=AsyncIOScheduler(timezone=UTC),
         stack=AsyncExitStack(),
     )

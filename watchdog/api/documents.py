@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from watchdog.model.engine import Role
 from watchdog.model.event import Command
 from watchdog.model.gate import Gate, Passage
+from watchdog.model.journal import Entry, EntryKind
 from watchdog.model.route import Published
 
 LONGEST_TEXT = 500
@@ -149,6 +150,32 @@ class RouteDocument(Document):
         """Roles always come in the same order, since a page's tag is its bytes'."""
         engines = {role: AddressDocument.model_validate(route.engines[role]) for role in Role if role in route.engines}
         return cls(model=route.model, role=route.role, fast_percent=route.fast_percent, engines=engines)
+
+
+class EntryDocument(Document):
+    """One entry of the journal."""
+
+    seq: int
+    """Its number; they rise, and other kinds of entry leave gaps."""
+    at: float
+    """Unix seconds."""
+    kind: EntryKind
+    model: str
+    """Empty where it is about the whole watchdog."""
+    data: Mapping[str, Any]
+    """The facts, by kind; empty where they were forgotten."""
+
+
+class JournalDocument(Document):
+    """The journal's newest entries."""
+
+    entries: tuple[EntryDocument, ...]
+    """The newest first."""
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Self:
+        """From the oldest to the newest, as the journal gives them."""
+        return cls(entries=tuple(EntryDocument.model_validate(entry) for entry in entries)[::-1])
 
 
 class Reloaded(Document):

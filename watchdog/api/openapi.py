@@ -13,11 +13,12 @@ from typing import Any, Literal
 from pydantic.json_schema import models_json_schema
 
 from watchdog import __version__
-from watchdog.api import hooks_doc, idempotency
+from watchdog.api import hooks_doc, idempotency, pages, probe_page
 from watchdog.api.documents import (
     CommandDocument,
     Document,
     GateDocument,
+    JournalDocument,
     Problem,
     Reloaded,
     RouteDocument,
@@ -25,6 +26,7 @@ from watchdog.api.documents import (
     Wish,
 )
 from watchdog.model.event import Command
+from watchdog.telemetry.gallery import Picture
 
 _JSON = "application/json"
 _TEXT = "text/plain"
@@ -150,6 +152,64 @@ _ETAG = {
     "Cache-Control": {"schema": {"const": "no-cache"}},
 }
 
+_CACHE = {"Cache-Control": {"schema": {"enum": ["no-cache", "no-store"]}}}
+_TAG = _CACHE | {"ETag": {"description": "The bytes' digest.", "schema": {"type": "string"}}}
+_OBJECTS = {"type": "array", "items": {"type": "object"}}
+_HISTORY = {
+    "type": "object",
+    "required": ["model", "at", "over_s", "probes", "limits", "drift", "confidences"],
+    "properties": {
+        "at": {"type": "number", "description": "Unix seconds."},
+        "over_s": {"type": "number", "description": "What is older is not kept."},
+        "probes": _OBJECTS | {"description": "Of the public name, the oldest first."},
+        "limits": {"type": "object", "description": "Engine → shape → seconds; null where there is none."},
+        "drift": {"type": "object", "description": "Source → reading → the newest score, and its `points`."},
+        "confidences": {"type": "object", "description": "Source → output → `reference` or an engine → counts."},
+    },
+}
+_CANARIES = {
+    "type": "object",
+    "required": ["answers"],
+    "properties": {"answers": _OBJECTS | {"description": "Each with its `number` and its `pictures`."}},
+}
+
+
+def _file(path: str, name: str, summary: str, content: Mapping[str, Any], *parameters: Mapping[str, Any]) -> _Operation:
+    """Something with a tag, that a browser shows."""
+    missing = _problems(404) if parameters else {}
+    return _Operation(
+        method="get",
+        path=path,
+        id=name,
+        tag="page",
+        summary=summary,
+        parameters=(*parameters, _KNOWN),
+        answers={
+            200: {"description": "It.", "content": content, "headers": _TAG},
+            304: {"description": "It is still the one that is known.", "headers": _TAG},
+            **missing,
+            **_problems(403),
+        },
+    )
+
+
+_KNOWN = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "The `ETag` of what is known.",
+    "schema": {"type": "string"},
+}
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+
+
+def _of_path(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _of_query(name: str, description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
 _NUMBER = {"type": ["number", "null"], "description": "null stands for NaN."}
 _READINGS = {
     "type": "object",
@@ -268,6 +328,31 @@ _OPERATIONS: tuple[_Operation, ...] = (
     ),
     _Operation(
         method="get",
+        path="/probe",
+        id="probe",
+        tag="observing",
+        summary="Send a canary to a server of your naming",
+        description="For Prometheus, as its blackbox exporter does: a failed probe is 200 with `probe_success` 0.",
+        parameters=(
+            _of_query("module", "Of the configuration's `modules`.", {"type": "string", "minLength": 1})
+            | {"required": True},
+            _of_query("target", "The server's address.", {"type": "string", "minLength": 1}) | {"required": True},
+            _of_query("debug", "Whether to tell the probe's story instead.", {"enum": ["true", "false"]}),
+            {
+                "name": probe_page.TIMEOUT,
+                "in": "header",
+                "description": "How long the caller waits.",
+                "schema": {"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,9})?$"},
+            },
+        ),
+        answers={
+            200: _text("The probe's metrics, or its story.", "probe_success 1.0\n"),
+            **_problems(400, 503),
+            403: _answer("No pattern of the module allows the target; or as elsewhere.", _schema(Problem)),
+        },
+    ),
+    _Operation(
+        method="get",
         path="/-/healthy",
         id="healthy",
         tag="health",
@@ -328,6 +413,71 @@ _OPERATIONS: tuple[_Operation, ...] = (
         summary="This document",
         answers={200: _answer("OpenAPI 3.1.", {"type": "object", "required": ["openapi"]}), **_problems(403)},
     ),
+    _file("/", "page", "The watchdog's own page", {"text/html": {"schema": {"type": "string"}}}),
+    _file(
+        "/page/{file}",
+        "pageFile",
+        "A file of the page",
+        {
+            kind: {"schema": {"type": "string"}}
+            for kind in ("text/html", "text/css", "text/javascript", "image/svg+xml")
+        },
+        _of_path("file", {"type": "string", "minLength": 1}),
+    ),
+    _Operation(
+        method="get",
+        path="/api/v1/models/{model}/history",
+        id="history",
+        tag="observing",
+        summary="The last minutes of a model",
+        description="For people and dashboards; keys may be added.",
+        parameters=(
+            _MODEL,
+            _of_query("since", "Only probes after this moment; Unix seconds.", {"type": "number"}),
+        ),
+        answers={
+            200: _answer("Up to 1,000 probes.", _HISTORY, headers=_CACHE),
+            **_problems(400, 403, 404, 503),
+        },
+    ),
+    _Operation(
+        method="get",
+        path="/api/v1/models/{model}/canaries",
+        id="canaries",
+        tag="observing",
+        summary="A model's newest answers, wrong ones first",
+        description="For people and dashboards; keys may be added.",
+        parameters=(_MODEL,),
+        answers={200: _answer("The kept ones.", _CANARIES, headers=_CACHE), **_problems(403, 404, 503)},
+    ),
+    _file(
+        "/api/v1/models/{model}/canaries/{number}/{picture}.png",
+        "picture",
+        "One of an answer's pictures",
+        {"image/png": _BYTES},
+        _MODEL,
+        _of_path("number", {"type": "integer", "minimum": 1}),
+        _of_path("picture", {"enum": list(Picture)}),
+    ),
+    _Operation(
+        method="get",
+        path="/api/v1/journal",
+        id="journal",
+        tag="observing",
+        summary="The journal's newest entries",
+        description="But for recorded scores, which come by the hundred.",
+        parameters=(
+            _of_query("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": pages.MOST_ENTRIES}),
+            _of_query("model", "Only this model's.", {"type": "string"}),
+            _of_query(
+                "after", "Only those behind this number.", {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+            ),
+        ),
+        answers={
+            200: _answer("The newest first.", _schema(JournalDocument), headers=_CACHE),
+            **_problems(400, 403, 503),
+        },
+    ),
     _Operation(
         method="get",
         path="/api/v1/models/{model}/gate",
@@ -380,7 +530,10 @@ _OPERATIONS: tuple[_Operation, ...] = (
 
 _MODELS: tuple[tuple[type[Document], Literal["validation", "serialization"]], ...] = (
     (Wish, "validation"),
-    *((model, "serialization") for model in (CommandDocument, GateDocument, Problem, Reloaded, RouteDocument, Taken)),
+    *(
+        (model, "serialization")
+        for model in (CommandDocument, GateDocument, JournalDocument, Problem, Reloaded, RouteDocument, Taken)
+    ),
 )
 
 

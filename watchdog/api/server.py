@@ -10,6 +10,8 @@ from aiohttp import web
 from watchdog.api import certificate, control, hooks, intake, openapi
 from watchdog.api.access import Access
 from watchdog.api.answers import problem
+from watchdog.api.pages import Pages
+from watchdog.api.probe_page import ProbePage
 from watchdog.api.published import RoutePages
 from watchdog.api.service import Service
 
@@ -29,6 +31,8 @@ def create(service: Service) -> web.Application:
             web.get("/-/ready", pages.ready),
             web.get("/api/v1/status", pages.status),
             web.get("/api/v1/openapi.json", pages.openapi),
+            *Pages(service).routes(),
+            *ProbePage(service).routes(),
             *control.routes(service, access),
             *published.routes(),
             *hooks.routes(service, access.accepts_hook, access.accepts),

@@ -7,8 +7,11 @@ from watchdog.live.shadow import Read
 from watchdog.live.studies import Slice
 from watchdog.model.event import Command, Source
 from watchdog.model.gate import Gate
+from watchdog.model.journal import Entry
+from watchdog.model.module_probe import ModuleProbe, Refused
 from watchdog.model.observation import Pair
 from watchdog.model.route import Published
+from watchdog.telemetry.gallery import Drawing, Picture
 
 
 class NoSuchModelError(LookupError):
@@ -45,6 +48,43 @@ class Service(Protocol):
         """None when every model is watched, else why not yet."""
 
     def status(self) -> dict[str, Any]: ...
+
+    def history(self, model: str, since: float) -> dict[str, Any]:
+        """The last minutes of a model; of its probes only those after `since`, in Unix seconds. JSON-ready.
+
+        Raises:
+            NoSuchModelError: the model is not watched.
+        """
+
+    def canaries(self, model: str) -> Sequence[dict[str, Any]]:
+        """A model's newest answers, wrong ones first, each with its number. JSON-ready.
+
+        Raises:
+            NoSuchModelError: the model is not watched.
+        """
+
+    def drawing(self, model: str, number: int, picture: Picture) -> Drawing | None:
+        """What one of an answer's pictures is drawn from; None where there is none, or no more.
+
+        Raises:
+            NoSuchModelError: the model is not watched.
+        """
+
+    async def journal_tail(self, limit: int, model: str | None, after: int) -> Sequence[Entry]:
+        """The newest entries behind number `after`, but for recorded scores (of one model), oldest of them first.
+
+        Raises:
+            OSError: the journal can't be read now.
+        """
+
+    async def probe(self, module: str, target: str, within_s: float | None) -> ModuleProbe | Refused:
+        """Send one canary to a server that the caller names, as a module of the configuration says.
+
+        Args:
+            module: by its name.
+            target: the server's address.
+            within_s: how long the caller waits for all of it; None where that is not known.
+        """
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """A scrape's body and content type."""

@@ -43,14 +43,14 @@ class PagerDutySettings(ReceiverSettings):
 
     @property
     def resend(self) -> Resend:
-        return Resend(group_above=self.group_above)
+        return Resend(group_above=self.group_above, one_by_one=True)
 
 
 class PagerDutyChannel:
     """An event for each notice, in order, up to the first that is not taken.
 
-    Those before it are sent again with it. PagerDuty knows them by their ``dedup_key``, and a second trigger adds a
-    line to the incident's log but no second page.
+    The notifier hands over one at a time, so only that one is ever sent twice. PagerDuty knows it by its ``dedup_key``:
+    a second trigger adds a line to the open incident's log and pages nobody, a second resolve does nothing.
     """
 
     def __init__(self, settings: PagerDutySettings) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from enum import StrEnum
@@ -16,7 +16,9 @@ from watchdog.cli.serve import ConfigPath
 
 if TYPE_CHECKING:
     from watchdog.capture import Captured
+    from watchdog.cli.probing import Limits
     from watchdog.config import Config, ModelSettings
+    from watchdog.model.canary import Canary
     from watchdog.model.verdict import Assessment
 
 
@@ -32,26 +34,52 @@ ModelName = Annotated[str | None, typer.Option("--model", help="Which model; may
 def probe(
     config: ConfigPath,
     model: ModelName = None,
+    *,
     engine: Annotated[
         Which, typer.Option(help="The public name, as patients' images take it, or one engine by its version.")
     ] = Which.PUBLIC,
     canary: Annotated[str | None, typer.Option(help="Which canary, by its id; the first if left out.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every canary once, as a table, the worst first.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on, one canary and one line a second, until Ctrl-C.")
+    ] = False,
+    picture: Annotated[
+        bool,
+        typer.Option("--picture", help="Draw what went in, what should have come out, what did, and how they differ."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The whole story as JSON.")] = False,
 ) -> None:
     """Send one canary, and show all of it: who answered, how long it took, every score and limit.
 
-    Exits with 0 if the answer is right, 1 if it is wrong or slow, 3 if there is none.
+    Exits with 0 if the answer is right, 1 if it is wrong or slow, 3 if there is none; of several (--all, --watch) with
+    1 if one was wrong or slow, else 3 if one was missing.
     """
     from watchdog.telemetry.board import assessment_json  # noqa: PLC0415 - heavy
 
+    _refuse_together(canary=canary is not None, every=every, watch=watch, picture=picture, as_json=as_json)
     with _explained():
         settings = _read(config)
-        assessment, limits = asyncio.run(_probe(settings, pick(settings, model), engine, canary))
+        one = pick(settings, model)
+        if every:
+            raise typer.Exit(asyncio.run(_probe_all(settings, one, engine, as_json=as_json)))
+        if watch:
+            raise typer.Exit(_probe_again(settings, one, engine, canary))
+        assessment, limits = asyncio.run(_probe(settings, one, engine, canary, draw=picture))
     if as_json:
         terminal.print_json(assessment_json(assessment))
-    else:
+    elif not picture:
         _tell(assessment, limits)
     raise typer.Exit({"healthy": 0, "inconclusive": terminal.UNREACHABLE}.get(assessment.verdict, terminal.NOT_RIGHT))
+
+
+def _refuse_together(*, canary: bool, every: bool, watch: bool, picture: bool, as_json: bool) -> None:
+    """Options that mean something only without one another."""
+    if every and (watch or picture or canary):
+        terminal.fail(terminal.WRONG_CALL, "--all asks every canary once: leave out --watch, --picture and --canary")
+    if (watch or picture) and as_json:
+        terminal.fail(terminal.WRONG_CALL, "--json shows one probe or --all: leave out --watch and --picture")
+    if watch and picture:
+        terminal.fail(terminal.WRONG_CALL, "--picture draws one answer: leave out --watch")
 
 
 def baseline(
@@ -120,41 +148,56 @@ def pick(settings: "Config", name: str | None) -> "ModelSettings":
 
 
 async def _probe(
-    settings: "Config", model: "ModelSettings", which: Which, wanted: str | None
-) -> tuple["Assessment", dict[tuple[str, str], float]]:
-    from watchdog.assembly import (  # noqa: PLC0415 - heavy
-        ask_router,
-        keep_time,
-        load_baseline,
-        load_inputs,
-        make_prober,
-        open_endpoints,
-        surround,
-    )
-    from watchdog.measures import shared  # noqa: PLC0415
-    from watchdog.model.engine import Role  # noqa: PLC0415
+    settings: "Config", model: "ModelSettings", which: Which, wanted: str | None, *, draw: bool
+) -> tuple["Assessment", "Limits"]:
+    from watchdog.cli import canvas, probing  # noqa: PLC0415 - heavy
 
-    async with AsyncExitStack() as stack:
-        inputs = load_inputs(model)
-        canaries = inputs.canaries.canaries
-        canary = next((c for c in canaries if wanted in (None, c.id)), None)
-        if canary is None:
-            terminal.fail(terminal.WRONG_CALL, f"--canary {wanted}: there are {', '.join(c.id for c in canaries)}")
-        timekeeper = await stack.enter_async_context(keep_time(settings.traces))
-        around = surround(open_endpoints(settings, stack), timekeeper)
-        prober = make_prober(model, inputs, load_baseline(model, inputs), around)
-        serving = await ask_router(model) if which is Which.PUBLIC else None
-        role = serving.role if serving is not None and serving.role is not None else Role.FAST
-        role = Role.SAFE if which is Which.SAFE else role
-        await prober.learn()
-        before = await prober.statistics(role)
-        assessment = await prober.probe(canary, role, public=which is Which.PUBLIC)
-        known = await timekeeper.settled([assessment.result], prober.patience_s)
-        if known:
-            timing = shared(known[0].timing, before, await prober.statistics(role))
-            assessment = replace(assessment, result=replace(assessment.result, timing=timing))
-        latency, scores = prober.judge.limits()
-        return assessment, scores | {("", "seconds"): latency[role, canary.profile]}
+    async with probing.asking(settings, model, which) as subject:
+        canary = _chosen(subject.canaries, wanted)[0]
+        assessment, limits = await subject.ask(canary)
+        if draw:
+            _tell(assessment, limits)
+            canvas.show(assessment, canary, subject.baseline)
+        return assessment, limits
+
+
+def _chosen(canaries: Sequence["Canary"], wanted: str | None) -> Sequence["Canary"]:
+    found = [canary for canary in canaries if wanted in (None, canary.id)]
+    if not found:
+        terminal.fail(terminal.WRONG_CALL, f"--canary {wanted}: there are {', '.join(c.id for c in canaries)}")
+    return found
+
+
+async def _probe_all(settings: "Config", model: "ModelSettings", which: Which, *, as_json: bool) -> int:
+    from watchdog.cli import probing  # noqa: PLC0415 - heavy
+    from watchdog.telemetry.board import assessment_json  # noqa: PLC0415
+
+    tally = probing.Tally()
+    async with probing.asking(settings, model, which) as subject:
+        found = await probing.each(subject, tally)
+    if as_json:
+        terminal.print_json([assessment_json(assessment) for assessment, _ in found])
+    else:
+        probing.show_each(found)
+        terminal.out().print(str(tally))
+    return tally.code
+
+
+def _probe_again(settings: "Config", model: "ModelSettings", which: Which, wanted: str | None) -> int:
+    """Until Ctrl-C."""
+    from watchdog.cli import probing  # noqa: PLC0415 - heavy
+
+    tally = probing.Tally()
+
+    async def work() -> None:
+        async with probing.asking(settings, model, which) as subject:
+            await probing.repeat(subject, _chosen(subject.canaries, wanted), tally)
+
+    try:
+        asyncio.run(work())
+    except KeyboardInterrupt:
+        terminal.out().print(str(tally))
+    return tally.code
 
 
 async def _capture(settings: "Config", model: "ModelSettings", repeats: int) -> "Captured":
@@ -248,7 +291,7 @@ def _tell_captured(captured: "Captured", folder: Path) -> None:
     terminal.out().print(f"written to {terminal.plain(str(folder))}")
 
 
-def _tell(assessment: "Assessment", limits: dict[tuple[str, str], float]) -> None:
+def _tell(assessment: "Assessment", limits: "Limits") -> None:
     from rich.table import Table  # noqa: PLC0415 - keeps `--help` quick
 
     result, timing, print_, plain = assessment.result, assessment.result.timing, terminal.out().print, terminal.plain

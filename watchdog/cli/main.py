@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from watchdog import __version__
-from watchdog.cli import canaries, demonstrate, gate, journal, look, remote, replay, serve
+from watchdog.cli import canaries, demonstrate, gate, grafana, journal, look, remote, replay, serve
 
 app = typer.Typer(
     name="watchdog",
@@ -51,4 +51,5 @@ app.command()(remote.look)
 app.command()(gate.gate)
 app.add_typer(canaries.app, name="canaries")
 app.add_typer(journal.app, name="journal")
+app.add_typer(grafana.app, name="grafana")
 app.command()(demonstrate.demo)

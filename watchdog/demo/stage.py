@@ -48,7 +48,7 @@ _LIVE_REFERENCE = 400
 _TRAFFIC, _LIVE_TRAFFIC = (0.1, 0.0), (0.01, 4.0)
 """Seconds between a client's requests, and each image's own noise in Hounsfield units."""
 _LEARNT_S = 60.0
-_SCALE = 0.02
+SCALE = 0.02
 """Of the rules' windows and waits: 5 minutes become 6 seconds."""
 _RULES_S = 15.0
 _AFTERMATH_S = 1.5
@@ -168,7 +168,7 @@ class Play:
             self._say(f"[yellow]no Prometheus:[/] {missing}")
             return None
         whom = None if alertmanager is None else alertmanager.url.removeprefix("http://")
-        rules = scaled(shipped_rules(), _SCALE)
+        rules = scaled(shipped_rules(), SCALE)
         prometheus = Prometheus(self._folder / "prometheus", [self._listen], rules=rules, alertmanager=whom)
         self._stack.enter_context(prometheus)
         self._say(f"Prometheus at {prometheus.url} has the shipped rules, with short windows, and scrapes each second")

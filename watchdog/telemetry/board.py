@@ -80,7 +80,9 @@ class Board:
             case Timed() | LoadSeen() | EngineSeen() | GpuSeen() | GrowthSeen() | SpansTaken():
                 self._measured(event)
             case Baselined():
-                self._model(event.model)["baseline"] = {"canaries": event.canaries, "captured_at": event.captured_at}
+                model = self._model(event.model)
+                model["baseline"] = {"canaries": event.canaries, "captured_at": event.captured_at}
+                model["probe"] = {"every_s": event.every_s, "deadline_s": event.deadline_s}
             case CycleFailed():
                 self._failed(event)
             case _:
