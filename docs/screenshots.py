@@ -53,7 +53,9 @@ def configure(folder: Path, server: TritonServer, action: str) -> Path:
                 "router": {"kind": "triton", "url": server.http_url},
             }
         ],
-        "channels": [{"name": "on-call", "kind": "webhook", "url": "http://127.0.0.1:9/alerts"}],
+        "channels": [
+            {"name": "on-call", "kind": "webhook", "url": "http://127.0.0.1:9/alerts", "signing_key": {"file": "token"}}
+        ],
     }
     path = folder / f"watchdog-{action}.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
