@@ -9,14 +9,18 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from watchdog.model.notice import Condition, LifeId, Notice, NoticeKind, Severity
 
+_Key = TypeVar("_Key")
+
 _VERSION = 1
 _APART_S = 0.001
+_GROUP = "group"
+"""The label of many alerts that are told as one."""
 _MOST_WAITING = 8
 """Lives of one condition that wait to be told; of more the middle ones become one."""
 
@@ -50,8 +54,8 @@ class Life:
     end_told_at: float | None = None
     times: int = 1
     """How many lives it stands for."""
-    group: str = ""
-    """The group that it was told with."""
+    group: str | None = None
+    """The group that its beginning is told with, empty where it is told alone; None until it was first tried."""
 
     @property
     def id(self) -> LifeId:
@@ -62,9 +66,9 @@ class Life:
         return self.ended_at is not None
 
     @property
-    def waits(self) -> int:
-        """How many notices of it have not been taken."""
-        return (self.told_at is None) + (self.over and self.end_told_at is None)
+    def waits(self) -> bool:
+        """Whether something of it was not taken yet."""
+        return self.told_at is None or (self.over and self.end_told_at is None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,10 +90,11 @@ class Ledger:
                 source, condition = holding.pop(key)
                 after.append(replace(life, source=source, condition=condition))
             else:
-                after.append(replace(life, ended_at=now))
-        newest = {life.condition.key: life.started_at for life in after}
+                after.append(replace(life, ended_at=max(now, life.started_at)))  # clocks are put back
+        newest = {life.condition.key: _when_last(life) for life in after}
         for source, condition in holding.values():
-            started_at = max(now, newest.get(condition.key, -math.inf) + _APART_S)  # a life is known by its beginning
+            # known by its beginning, and after the end of the one before it, whatever the clock says
+            started_at = max(now, newest.get(condition.key, -math.inf) + _APART_S)
             after.append(Life(condition=condition, started_at=started_at, source=source))
         return replace(self, lives=_bounded(after))
 
@@ -101,16 +106,31 @@ class Ledger:
             found = [*self._beginnings(resend.group_above), *self._ends()]
         return tuple(sorted(found, key=_when))
 
-    def taken(self, notices: Iterable[Notice], now: float, resend: Resend) -> Self:
+    def tried(self, notices: Iterable[Notice]) -> Self:
+        """Before the channel is given `notices`: alone or in which group a beginning is told changes no more.
+
+        The receiver may have taken it although nobody heard so, and must know it when it comes again.
+        """
+        told_with = {
+            life: notice.condition.labels.get(_GROUP, "")
+            for notice in notices
+            if notice.kind is NoticeKind.FIRST
+            for life in notice.lives
+        }
+        lives = (
+            replace(life, group=told_with[life.id]) if life.group is None and life.id in told_with else life
+            for life in self.lives
+        )
+        return replace(self, lives=tuple(lives))
+
+    def taken(self, notices: Sequence[Notice], now: float, resend: Resend) -> Self:
         """After the channel took `notices`; what needs no more telling is forgotten."""
-        told = {life: notice for notice in notices for life in notice.lives}
-        begun = {life for notice in notices for life in notice.lives if notice.kind is not NoticeKind.RESOLVED}
+        told = {life for notice in notices for life in notice.lives}
         ended = {life for notice in notices for life in notice.lives if notice.kind is NoticeKind.RESOLVED}
         after = []
-        for life in self.lives:
+        for life in self.tried(notices).lives:
             if life.id in told:
-                group = life.group or (told[life.id].condition.labels.get("group", "") if life.id in begun else "")
-                life = replace(life, told_at=life.told_at or now, repeated_at=now, group=group)  # noqa: PLW2901
+                life = replace(life, told_at=life.told_at or now, repeated_at=now)  # noqa: PLW2901
             if life.id in ended:
                 life = replace(life, end_told_at=life.end_told_at or now)  # noqa: PLW2901
             if not _is_done(life, now, resend):
@@ -119,28 +139,35 @@ class Ledger:
 
     def waiting(self) -> tuple[int, float | None]:
         """How many notices were not taken yet, and since when the oldest waits."""
-        times = [life.started_at if life.told_at is None else life.ended_at for life in self.lives if life.waits]
-        return sum(life.waits for life in self.lives), min((at for at in times if at is not None), default=None)
+        lasting = {life.group for life in self.lives if life.group and not life.over}
+        begun = [life.started_at for life in self.lives if life.told_at is None]
+        ended = [
+            life.ended_at
+            for life in self.lives
+            if life.ended_at is not None and life.end_told_at is None and life.group not in lasting
+        ]
+        return len(begun) + len(ended), min((*begun, *ended), default=None)
 
     def _beginnings(self, group_above: int | None) -> Iterator[Notice]:
         untold = [life for life in self.lives if life.told_at is None]
-        many = Counter(life.condition.name for life in untold)
-        for name, count in many.items():
-            lives = [life for life in untold if life.condition.name == name]
-            if group_above is not None and count > group_above:
+        for name, lives in _by(lambda life: life.group, untold).items():
+            if name:
+                yield _of_group(NoticeKind.FIRST, name, lives)
+            elif name is not None:
+                yield from (_notice(NoticeKind.FIRST, life) for life in lives)
+        for lives in _by(lambda life: life.condition.name, (life for life in untold if life.group is None)).values():
+            if group_above is not None and len(lives) > group_above:
                 yield _of_group(NoticeKind.FIRST, _group_name(lives), lives)
             else:
                 yield from (_notice(NoticeKind.FIRST, life) for life in lives)
 
     def _ends(self) -> Iterator[Notice]:
-        groups: dict[str, list[Life]] = {}
-        for life in self.lives:
-            if life.group:
-                groups.setdefault(life.group, []).append(life)
-            elif life.over and life.end_told_at is None:
-                yield _notice(NoticeKind.RESOLVED, life)
-        for name, lives in groups.items():
-            if all(life.over for life in lives):
+        for name, lives in _by(lambda life: life.group or "", self.lives).items():
+            if not name:
+                yield from (
+                    _notice(NoticeKind.RESOLVED, life) for life in lives if life.over and life.end_told_at is None
+                )
+            elif all(life.over for life in lives):
                 yield _of_group(NoticeKind.RESOLVED, name, lives)
 
     def to_bytes(self) -> bytes:
@@ -164,6 +191,18 @@ class Ledger:
             raise ValueError(f"it is no ledger: {error!r}") from error
 
 
+def _by(key: Callable[[Life], _Key], lives: Iterable[Life]) -> dict[_Key, list[Life]]:
+    """Each key's lives, all in their order."""
+    found: dict[_Key, list[Life]] = {}
+    for life in lives:
+        found.setdefault(key(life), []).append(life)
+    return found
+
+
+def _when_last(life: Life) -> float:
+    return life.started_at if life.ended_at is None else life.ended_at
+
+
 def _when(notice: Notice) -> float:
     return notice.ends_at if notice.kind is NoticeKind.RESOLVED else notice.started_at
 
@@ -179,11 +218,15 @@ def _repeated(life: Life, now: float, every_s: float) -> Notice | None:
 
 
 def _notice(kind: NoticeKind, life: Life) -> Notice:
-    condition = life.condition
-    if life.times > 1:
-        condition = replace(condition, description=f"{condition.description} (it came and went {life.times} times)")
-    ends_at = life.started_at if life.ended_at is None else life.ended_at
-    return Notice(kind=kind, condition=condition, started_at=life.started_at, ends_at=ends_at, lives=(life.id,))
+    condition = replace(life.condition, description=_description(life))
+    return Notice(
+        kind=kind, condition=condition, started_at=life.started_at, ends_at=_when_last(life), lives=(life.id,)
+    )
+
+
+def _description(life: Life) -> str:
+    often = f" (it came and went {life.times} times)" if life.times > 1 else ""
+    return life.condition.description + often
 
 
 def _group_name(lives: Iterable[Life]) -> str:
@@ -198,14 +241,14 @@ def _of_group(kind: NoticeKind, name: str, lives: list[Life]) -> Notice:
         name=first.name,
         severity=Severity.CRITICAL if pages else Severity.WARNING,
         summary=f"{len(lives)} alerts: {first.summary}, and {len(lives) - 1} more",
-        description="\n".join(f"{life.condition.summary}: {life.condition.description}" for life in lives),
-        labels={"group": name},
+        description="\n".join(f"{life.condition.summary}: {_description(life)}" for life in lives),
+        labels={_GROUP: name},
     )
     return Notice(
         kind=kind,
         condition=merged,
         started_at=min(life.started_at for life in lives),
-        ends_at=max(life.started_at if life.ended_at is None else life.ended_at for life in lives),
+        ends_at=max(_when_last(life) for life in lives),
         lives=tuple(life.id for life in lives),
     )
 
@@ -220,7 +263,11 @@ def _bounded(lives: list[Life]) -> tuple[Life, ...]:
     """A condition that comes and goes in front of a dead receiver must not fill the memory."""
     crowded = [key for key, count in Counter(life.condition.key for life in lives).items() if count > _MOST_WAITING]
     for key in crowded:
-        mergeable = [i for i, one in enumerate(lives) if one.condition.key == key and one.over and one.told_at is None]
+        mergeable = [
+            i
+            for i, one in enumerate(lives)
+            if one.condition.key == key and one.over and one.told_at is None and not one.group
+        ]
         if len(mergeable) > 1:
             i, j = mergeable[-2:]  # the oldest ones keep their own times
             times = lives[i].times + lives[j].times
@@ -258,14 +305,21 @@ def _life(data: Mapping[str, Any]) -> Life:
     return Life(
         condition=condition,
         source=str(data["source"]),
-        started_at=float(data["started_at"]),
+        started_at=_at(data["started_at"]),
         ended_at=_time(data["ended_at"]),
         told_at=_time(data["told_at"]),
         end_told_at=_time(data["end_told_at"]),
         times=int(data["times"]),
-        group=str(data["group"]),
+        group=None if data["group"] is None else str(data["group"]),
     )
 
 
 def _time(value: Any) -> float | None:
-    return None if value is None else float(value)
+    return None if value is None else _at(value)
+
+
+def _at(value: Any) -> float:
+    at = float(value)
+    if not math.isfinite(at):  # JSON knows none, but Python reads some
+        raise ValueError(f"it has a time that is none: {at}")
+    return at

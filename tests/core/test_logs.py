@@ -59,6 +59,7 @@ def test_every_event_has_its_line_and_level() -> None:
         ("info", "notice"),
         ("warning", "delivery failed"),
         ("error", "watchdog failure"),
+        ("warning", "heartbeat"),
         ("debug", "timed"),
         ("debug", "engine"),
         ("debug", "gpus"),

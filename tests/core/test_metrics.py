@@ -20,6 +20,7 @@ from watchdog import __version__
 from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Answerer, Role
 from watchdog.model.event import (
+    Baselined,
     Beaten,
     CycleFailed,
     Delivered,
@@ -565,3 +566,34 @@ def test_the_page_states_how_many_series_there_are() -> None:
     body, _ = metrics.render("")
     ours = [line for line in body.decode().splitlines() if line.startswith("watchdog_") and "_created" not in line]
     assert value(metrics, "watchdog_series") == len(ours)
+
+
+def test_gpus_that_are_watched_no_longer_leave_no_source_that_would_be_missed() -> None:
+    metrics = told(MODEL)
+    metrics(GpuSeen(at=EPOCH, reading=ABSENT))
+    metrics.forget_gpus()
+    assert value(metrics, "watchdog_source_up", source="gpu", model="") is None
+    assert value(metrics, "watchdog_source_last_success_timestamp_seconds", source="gpu", model="") is None
+
+
+def test_one_engine_that_is_not_loaded_has_no_counts_and_that_is_no_silence() -> None:
+    metrics = Metrics()
+    of = {"source": "statistics", "model": MODEL}
+    for at, role, load in ((1, Role.FAST, LOAD), (2, Role.SAFE, None), (3, Role.SAFE, None)):
+        metrics(LoadSeen(model=MODEL, at=EPOCH + at, role=role, load=load))
+    assert value(metrics, "watchdog_source_up", **of) == 1
+    assert value(metrics, "watchdog_source_last_success_timestamp_seconds", **of) == EPOCH + 1
+    metrics.forget(MODEL)
+    metrics(LoadSeen(model=MODEL, at=EPOCH + 4, role=Role.SAFE, load=None))
+    assert value(metrics, "watchdog_source_up", **of) == 0
+
+
+def test_a_reload_that_drops_an_objective_drops_its_series() -> None:
+    metrics = Metrics()
+    first = one_of_each()[0]
+    assert isinstance(first, Baselined)
+    metrics(first)
+    metrics(replace(first, latency_objectives=(), score_limits={}))
+    text = metrics.render("")[0].decode()
+    assert "watchdog_latency_objective_seconds{" not in text
+    assert "watchdog_score_limit{" not in text

@@ -83,7 +83,7 @@ def _deploy(server: TritonServer, repository: Path, graphs: Mapping[int, bytes])
 
 
 def _await_answer(server: TritonServer, repository: Path, version: int) -> None:
-    """Until Triton answers as the graph on disk does.
+    """Until Triton answers as the graph on disk does, or a quick watchdog has moved traffic away from it already.
 
     Raises:
         TritonError: it does not, in time.
@@ -93,7 +93,7 @@ def _await_answer(server: TritonServer, repository: Path, version: int) -> None:
     session = ort.InferenceSession(served_graph(repository, version), providers=["CPUExecutionProvider"])
     expected = session.run(_OUTPUTS, {"CT": image})
     deadline = time.monotonic() + _WAIT_S
-    while not all(map(_same, _ask(server, version, image), expected)):
+    while (answer := _ask(server, version, image)) is not None and not all(map(_same, answer, expected)):
         if time.monotonic() > deadline:
             raise TritonError(f"version {version} does not answer as its graph does; see {server.log_path}")
         time.sleep(0.02)
@@ -103,11 +103,17 @@ def _same(one: Array, other: Array) -> bool:
     return bool(np.allclose(one, other, rtol=0, atol=_TOLERANCE, equal_nan=True))
 
 
-def _ask(server: TritonServer, version: int, image: Array) -> list[Array]:
+def _ask(server: TritonServer, version: int, image: Array) -> list[Array] | None:
+    """Its answer; None where the version is not served any more."""
     tensor = triton_grpc.InferInput("CT", list(image.shape), "FP32")
     tensor.set_data_from_numpy(image)
     with triton_grpc.InferenceServerClient(server.grpc_url) as client:
-        answer = client.infer(MODEL, [tensor], model_version=str(version), client_timeout=_ANSWER_S)
+        try:
+            answer = client.infer(MODEL, [tensor], model_version=str(version), client_timeout=_ANSWER_S)
+        except triton_grpc.InferenceServerException:
+            if version not in server.ready_versions(MODEL):
+                return None
+            raise
     return [answer.as_numpy(name) for name in _OUTPUTS]
 
 

@@ -3,7 +3,7 @@
 import { ask } from "./ask.js";
 import { h, mark, say } from "./dom.js";
 import { Journal } from "./journal.js";
-import { ModelView } from "./model.js";
+import { ModelView, troubleOf } from "./model.js";
 import { Site, showAlerts } from "./site.js";
 import { ago, clock, count, span } from "./words.js";
 
@@ -64,7 +64,8 @@ function show(status) {
   }
   startedAt = born;
   showModels(status);
-  showAlerts(at("alert-list"), status.alerts);
+  const told = Object.values(status.models).map((model) => troubleOf(model.policy)?.detail).filter(Boolean);
+  showAlerts(at("alert-list"), status.alerts, told);
   site.update(status);
   say(at("news"), news(status));
 }

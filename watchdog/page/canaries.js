@@ -5,7 +5,7 @@ import { h, say } from "./dom.js";
 import { moment, sign, toneOfVerdict } from "./marks.js";
 import { VERDICTS, ago, capital, clock, digits } from "./words.js";
 
-const FEW = 6;
+const FEW = 4;
 const NAMES = { input: "Input", golden: "Golden", current: "Current", difference: "Difference" };
 const FINDINGS = 2;
 
@@ -17,7 +17,7 @@ export class Canaries {
     this.empty = h("p", { class: "empty" }, "No canary has come back yet.");
     this.more = h("button", { type: "button", class: "quiet", hidden: true, onclick: () => this.#showAll() });
     this.legend = h("p", { class: "note" },
-      "Bright is more. The difference is that of each point, on the same scale; chequered is not a number.");
+      "Heat maps lie over the input. The difference is that of each point, on the same scale; chequered is not a number.");
     this.element = h("section", { class: "panel wide" },
       h("h4", {}, "Newest canaries"), this.empty, this.place, this.more, this.legend);
     this.most = FEW;
@@ -53,11 +53,11 @@ class Card {
     const tone = toneOfVerdict(answer.verdict);
     this.at = answer.at;
     this.when = h("span", { class: "age" });
-    const by = answer.public ? `by the ${answer.expected} engine` : `by the ${answer.expected} engine, asked by itself`;
+    const by = `${answer.expected} engine${answer.public ? "" : ", asked directly"}`;
     this.element = h("li", { class: `canary ${tone}` },
       h("div", { class: "canary-head" }, sign(tone), h("strong", {}, capital(VERDICTS[answer.verdict])),
         h("span", { class: "id" }, answer.canary)),
-      h("p", { class: "by" }, `${by}, `, moment(answer.at), ", ", this.when),
+      h("p", { class: "by" }, `${by} · `, moment(answer.at), " · ", this.when),
       pictures(model, answer),
       answer.findings.slice(0, FINDINGS).map((finding) => h("p", { class: "finding" }, finding.detail)),
       answer.fault && !answer.findings.length ? h("p", { class: "finding" }, answer.fault.detail) : null,
@@ -76,9 +76,15 @@ function pictures(model, answer) {
   return h("div", { class: "pictures" }, Object.entries(NAMES).map(([name, caption]) =>
     h("figure", {},
       answer.pictures.includes(name)
-        ? h("img", { src: `${base}/${name}.png`, alt: altOf(name, answer), width: "128", height: "128", decoding: "async" })
+        ? picture(`${base}/${name}.png`, altOf(name, answer))
         : h("div", { class: "missing" }, answer.fault ? "no answer" : "none"),
       h("figcaption", {}, caption))));
+}
+
+function picture(src, alt) {
+  const image = h("img", { src, alt, width: "128", height: "128", decoding: "async" });
+  image.addEventListener("error", () => image.replaceWith(h("div", { class: "missing" }, "no longer kept")));
+  return image;
 }
 
 function altOf(name, answer) {
@@ -123,8 +129,7 @@ function styled(element, property, value) {
 function scores({ limits }) {
   const shown = limits.filter((each) => each.limit !== null);
   if (!shown.length) return null;
-  return h("dl", { class: "scores" }, shown.map((each) => [
+  return h("dl", { class: "scores" }, shown.map((each) => h("div", {},
     h("dt", {}, `${each.output} ${each.measure.replaceAll("_", " ")}`),
-    h("dd", {}, h("b", {}, digits(each.score)), ` ${limitOf(each)}`),
-  ]));
+    h("dd", {}, h("b", {}, digits(each.score)), ` ${limitOf(each)}`))));
 }

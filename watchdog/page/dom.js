@@ -8,7 +8,7 @@ function make(element, attributes, children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return element;
 }
 
@@ -37,7 +37,7 @@ export function refill(element, data, build) {
   const key = JSON.stringify(data);
   if (known.get(element) === key) return;
   known.set(element, key);
-  element.replaceChildren(...[build()].flat());
+  element.replaceChildren(...[build()].flat(Infinity));
 }
 
 /** A table; `rows` are arrays of texts or nodes, of which the first is the row's header. */

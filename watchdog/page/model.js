@@ -8,7 +8,7 @@ import { h, mark, refill, say, svg } from "./dom.js";
 import { DriftTable } from "./drift.js";
 import { LatencyChart } from "./latency.js";
 import { moment, sign } from "./marks.js";
-import { STATES, VERDICTS, ago, capital, isSilent, plain, seconds, span, toneOf } from "./words.js";
+import { STATES, VERDICTS, ago, capital, isSilent, plain, seconds, span, stateOf, toneOf } from "./words.js";
 
 const OVERLAP_S = 20; // where a probe's time went is known only some seconds after its answer
 
@@ -37,16 +37,18 @@ export class ModelView {
   /** Takes the status' part about this model; `now` is the watchdog's clock. */
   update(model, now, commands) {
     const tone = toneOf(model, now), policy = model.policy;
+    const state = policy && stateOf(policy);
     this.tone = tone;
     mark(this.element, "data-tone", tone);
     refill(this.sign, tone, () => sign(tone));
     const silent = isSilent(model, now);
-    const words = policy ? STATES[policy.state] ?? capital(plain(policy.state)) : "Nothing is known yet";
+    const words = policy ? STATES[state] ?? capital(plain(state)) : "Nothing is known yet";
     this.words = silent ? "Not probed: the watchdog does not ask this model" : words;
     say(this.headline, this.words);
+    const since = policy && (state === policy.state ? policy.since : policy.trouble.since);
     const why = because(policy);
-    refill(this.because, [policy?.since, Math.floor((now - (policy?.since ?? now)) / 5), why], () => policy
-      ? ["Since ", moment(policy.since), `, for ${span(now - policy.since)}. `, why] : []);
+    refill(this.because, [since, policy && span(now - since), why], () => policy
+      ? ["Since ", moment(since), `, for ${span(now - since)}. `, why] : []);
     this.#showFacts(model, now);
     this.#showButtons(policy, commands);
   }
@@ -80,7 +82,7 @@ export class ModelView {
       ["Serves", serves ? serves.text : "unknown"],
       ["Newest canary", last ? `${capital(VERDICTS[last.verdict])}, ${ago(now - last.sent_at)}` : "none yet"],
       ["Last right answer", model.healthy_at ? ago(now - model.healthy_at) : "none yet"],
-      ["Took", last && !last.fault ? `${seconds(last.total_s)}, device ${last.device_s === null ? "not known" : seconds(last.device_s)}` : "no answer"],
+      ["It took", last ? took(last) : "none yet"],
       ["Router says", model.router ? (model.router.known ? model.router.role ?? model.router.detail : `cannot tell: ${model.router.detail}`) : "not asked"],
     ];
     refill(this.facts, rows, () => rows.map(([name, said]) => h("div", {}, h("dt", {}, name),
@@ -109,9 +111,17 @@ function offers(policy) {
   ];
 }
 
+/** Why a model is not simply served by its fast engine; null where it is. */
+export const troubleOf = (policy) => policy?.trouble ?? (policy?.desired === "safe" ? policy.cause : null);
+
 function because(policy) {
-  const trouble = policy?.trouble ?? (policy?.desired === "safe" ? policy.cause : null);
+  const trouble = troubleOf(policy);
   return trouble ? `${capital(plain(trouble.conclusion))}: ${trouble.detail}` : "";
+}
+
+function took(last) {
+  if (last.fault) return `no answer in ${seconds(last.total_s)}`;
+  return seconds(last.total_s) + (last.device_s === null ? "" : `, device ${seconds(last.device_s)}`);
 }
 
 function shares({ share }) {

@@ -4,13 +4,15 @@ import { h, refill, table } from "./dom.js";
 import { moment, sign } from "./marks.js";
 import { ago, bytes, count, plain, span } from "./words.js";
 
-export function showAlerts(list, alerts) {
-  refill(list, alerts, () => alerts.map((alert) => h("li", { class: alert.severity },
+/** `told` are the details that stand beside a model's state, and need not be read twice. */
+export function showAlerts(list, alerts, told) {
+  const isTold = ({ description }) => told.some((detail) => description.includes(detail));
+  refill(list, alerts.map((alert) => [alert, isTold(alert)]), () => alerts.map((alert) => h("li", { class: alert.severity },
     sign(alert.severity === "critical" ? "bad" : "warn"),
     h("div", {},
       h("p", {}, h("strong", {}, alert.summary), " ", h("span", { class: "tag" }, alert.severity), " ",
         h("span", { class: "tag" }, alert.alert)),
-      alert.description && alert.description !== alert.summary ? h("p", { class: "note" }, alert.description) : null))));
+      alert.description !== alert.summary && !isTold(alert) ? h("p", { class: "note" }, alert.description) : null))));
 }
 
 export class Site {

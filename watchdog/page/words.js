@@ -26,11 +26,17 @@ export const SOURCES = {
   peers: "Other watchdogs",
 };
 
+/** The state to show: one that is looked at again and again, since it is in trouble, stays what it was found to be. */
+export function stateOf({ state, trouble }) {
+  if (state !== "confirming" || !trouble) return state;
+  return trouble.conclusion === "server-fault" ? "blind" : "degraded";
+}
+
 /** What a state means for whoever looks: `good`, `busy`, `warn`, `bad` or `unknown`. */
 export function toneOf(model, now) {
   const policy = model.policy, last = model.last?.public;
   if (!policy || !last) return "unknown";
-  if (["degraded", "blind"].includes(policy.state) || isSilent(model, now)) return "bad";
+  if (["degraded", "blind"].includes(stateOf(policy)) || isSilent(model, now)) return "bad";
   if (["confirming", "proving", "switching"].includes(policy.state)) return "busy";
   if (policy.trouble || last.verdict === "failed" || last.verdict === "inconclusive") return "bad";
   if (policy.desired === "safe" || ["held", "locked"].includes(policy.state) || last.verdict === "suspect") return "warn";

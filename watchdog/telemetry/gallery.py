@@ -27,6 +27,8 @@ SIDE = 128
 MOST_NEWEST, MOST_WRONG = 8, 4
 WRONG_FOR_S = 3600.0
 """How long a wrong answer is shown after newer ones of its canary were right."""
+_STAYS_S = 10.0
+"""How long a wrong answer is shown at least."""
 _LEAST_SIDE = 16
 """An output with fewer rows or columns is no picture."""
 _MOST_CHANNELS = 4
@@ -34,6 +36,8 @@ _MOST_BARS = 16
 _TOP, _CHECKERED, _NOT_FINITE = 253, 254, 255
 """Levels: 0 to `_TOP` are values; not-finite ones are drawn as a chequerboard of the other two."""
 _CHECK = 4
+_OPACITY, _UNDER = 2.0, 0.45
+"""Heat hides what it lies over from the middle of its scale on; the input is dimmed."""
 
 
 class Picture(StrEnum):
@@ -54,14 +58,20 @@ class Drawing:
     picture: Picture
     plane: Array
     """[rows, columns]: levels, at most `SIDE` a side, or values of any size."""
+    under: Array | None = None
+    """The input, over which a heat map is laid, of the same size as the whole output."""
 
     def png(self) -> bytes:
         from PIL import Image  # noqa: PLC0415 - where it is used
 
-        image = Image.fromarray(_chequered(self._levels()))
-        image.putpalette(_PALETTES[self.picture])
+        levels = self._levels()
+        colours = _PALETTES[self.picture][_chequered(levels)]
+        if self.under is not None:
+            under = _levels(_reduced(np.asarray(self.under, dtype=np.float32), np.add), _range(self.under))
+            shown = np.clip(levels / _TOP * _OPACITY, 0.0, 1.0)[..., np.newaxis]
+            colours = shown * colours + (1.0 - shown) * _UNDER * under[..., np.newaxis]
         file = io.BytesIO()
-        image.save(file, "PNG")
+        Image.fromarray(colours.astype(np.uint8)).save(file, "PNG")
         return file.getvalue()
 
     def _levels(self) -> Array:
@@ -163,7 +173,9 @@ class Gallery:
         shelf = self._shelves.get(model, _Shelf())
         kept = next((k for k in (*shelf.newest.values(), *shelf.wrong.values()) if k.number == number), None)
         plane = None if kept is None else _plane(shelf, kept, picture)
-        return None if plane is None else Drawing(picture=picture, plane=plane)
+        if kept is None or plane is None:
+            return None
+        return Drawing(picture=picture, plane=plane, under=_under(shelf, kept, picture))
 
     def _shelf(self, model: str) -> _Shelf:
         return self._shelves.setdefault(model, _Shelf())
@@ -173,8 +185,14 @@ class Gallery:
         kept = _made_small(next(self._numbers), event, shelf.right.get(result.canary))
         if result.public:
             _put(shelf.newest, result.canary, kept, MOST_NEWEST)
-        if event.assessment.verdict is Verdict.FAILED:
+        if event.assessment.verdict is Verdict.FAILED and _has_room(shelf.wrong, result.canary, event.at):
             _put(shelf.wrong, result.canary, kept, MOST_WRONG)
+
+
+def _has_room(wrong: Mapping[str, _Kept], canary: str, now: float) -> bool:
+    """Bursts of an engine that stays wrong must not push answers out faster than they can be looked at."""
+    oldest = wrong.get(canary) or next(iter(wrong.values()), None)
+    return oldest is None or (canary not in wrong and len(wrong) < MOST_WRONG) or not 0 <= now - oldest.at < _STAYS_S
 
 
 def _put(kept: dict[str, _Kept], canary: str, one: _Kept, most: int) -> None:
@@ -231,6 +249,14 @@ def _plane(shelf: _Shelf, kept: _Kept, picture: Picture) -> Array | None:
         plane = np.asarray(planes[0 if right is None else right.index % len(planes)])
         return plane if min(plane.shape) >= _LEAST_SIDE else None
     return None
+
+
+def _under(shelf: _Shelf, kept: _Kept, picture: Picture) -> Array | None:
+    """The input, where a heat map can be laid over it point by point."""
+    if picture not in {Picture.GOLDEN, Picture.CURRENT}:
+        return None
+    image, golden = (_plane(shelf, kept, of) for of in (Picture.INPUT, Picture.GOLDEN))
+    return image if image is not None and golden is not None and image.shape == golden.shape else None
 
 
 def _first_picture(outputs: Mapping[str, Array]) -> str:
@@ -333,17 +359,17 @@ def _json(shelf: _Shelf, kept: _Kept) -> dict[str, Any]:
     }
 
 
-def _palette(*anchors: tuple[int, int, int]) -> bytes:
-    """256 colours: the anchors at equal distances, what lies between them mixed, and the two of what is not finite."""
+def _palette(*anchors: tuple[int, int, int]) -> Array:
+    """[256, RGB]: the anchors at equal distances, what lies between them mixed, and the two of what is not finite."""
     at = np.linspace(0, _TOP, len(anchors))
     levels = np.arange(_TOP + 1)
     colours = np.stack([np.interp(levels, at, channel) for channel in np.transpose(anchors)], axis=1)
-    return bytes(np.rint(colours).astype(np.uint8)) + bytes((255, 0, 170, 40, 0, 30))
+    return np.concatenate([np.rint(colours), [[255, 0, 170], [40, 0, 30]]])
 
 
 _HEAT = _palette((6, 8, 20), (46, 22, 92), (140, 38, 108), (222, 84, 62), (250, 166, 50), (252, 246, 190))
 _APART = _palette((6, 8, 20), (14, 62, 92), (24, 138, 150), (120, 214, 178), (240, 255, 236))
-_PALETTES: Mapping[Picture, bytes] = {
+_PALETTES: Mapping[Picture, Array] = {
     Picture.INPUT: _palette((0, 0, 0), (255, 255, 255)),
     Picture.GOLDEN: _HEAT,
     Picture.CURRENT: _HEAT,

@@ -8,6 +8,7 @@ import structlog
 
 from watchdog.model.event import (
     Baselined,
+    Beaten,
     Commanded,
     CycleFailed,
     Delivered,
@@ -95,8 +96,8 @@ def log_event(event: Event) -> None:
             _measured(log, event)
         case Scored() | Suspected() | Learning() | Ignored():
             _drift(log, event)
-        case CycleFailed():
-            log.error("watchdog failure", model=event.model, error=event.error)
+        case CycleFailed() | Beaten():
+            _of_itself(log, event)
         case Baselined():
             log.info("watching", model=event.model, canaries=event.canaries, baseline=event.captured_at)
         case _:
@@ -125,6 +126,14 @@ def _acted(log: Any, event: Diagnosed | Switched) -> None:
             )
         case _:
             assert_never(event)
+
+
+def _of_itself(log: Any, event: CycleFailed | Beaten) -> None:
+    if isinstance(event, CycleFailed):
+        log.error("watchdog failure", model=event.model, error=event.error)
+        return
+    tell = log.debug if event.ok else log.warning
+    tell("heartbeat", heartbeat=event.heartbeat, ok=event.ok, detail=event.detail)
 
 
 def _drift(log: Any, event: Scored | Suspected | Learning | Ignored) -> None:

@@ -59,6 +59,12 @@ _CHANNELS = (
     "watchdog_channel_up",
     "watchdog_channel_last_success_timestamp_seconds",
 )
+_OF_THE_CONFIGURATION = (
+    "watchdog_probe_duration_limit_seconds",
+    "watchdog_score_limit",
+    "watchdog_latency_objective_seconds",
+    "watchdog_latency_objective_ratio",
+)
 _PROVEN, _UNPROVEN, _REFUSED = "proven", "unproven", "refused"
 _MOVES = frozenset({Action.SWITCH_TO_SAFE, Action.SWITCH_TO_FAST, Action.REASSERT})
 BINS = tuple(f"{edge:g}" for edge in CONFIDENCE_EDGES[1:])
@@ -125,10 +131,12 @@ class Metrics:
     def forget(self, model: str) -> None:
         """Remove every series of a model that is watched no longer."""
         self._of.remove(model=model)
+        self._counted = {at: told for at, told in self._counted.items() if at[0] != model}
 
     def forget_gpus(self) -> None:
         """The same of GPUs."""
         self._gpu.clear()
+        self._of.remove(source="gpu")
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -143,7 +151,7 @@ class Metrics:
                 outcome = _PROVEN if event.proven else _UNPROVEN if event.applied.ok else _REFUSED
                 self._counter("watchdog_switches_total").labels(event.model, event.to, outcome).inc()
             case RouteSeen():
-                self._source("router", event.model, event.at if event.observed.known else None)
+                self._source("router", event.model, told=event.observed.known, at=event.at)
                 if event.observed.known:
                     _one_hot(self._gauge("watchdog_route_observed"), event.model, Role, event.observed.role)
             case Baselined():
@@ -165,12 +173,14 @@ class Metrics:
         if event.action in _MOVES:
             self._counter("watchdog_switch_reasons_total").labels(event.model, event.reason).inc()
 
-    def _source(self, source: str, model: str, told_at: float | None) -> None:
-        self._gauge("watchdog_source_up").labels(source, model).set(told_at is not None)
-        if told_at is not None:
-            self._gauge("watchdog_source_last_success_timestamp_seconds").labels(source, model).set(told_at)
+    def _source(self, source: str, model: str, *, told: bool, at: float | None) -> None:
+        self._gauge("watchdog_source_up").labels(source, model).set(told)
+        if told and at is not None:
+            self._gauge("watchdog_source_last_success_timestamp_seconds").labels(source, model).set(at)
 
     def _baselined(self, event: Baselined) -> None:
+        for name in _OF_THE_CONFIGURATION:  # one that was narrowed by a reload
+            self._gauge(name).remove_by_labels({"model": event.model})
         self._begin(event)
         self._gauge("watchdog_probe_interval_seconds").labels(event.model).set(event.every_s)
         self._gauge("watchdog_probe_deadline_seconds").labels(event.model).set(event.deadline_s)
@@ -288,15 +298,14 @@ class Metrics:
             case LoadSeen():
                 self._counted[event.model, event.role] = event.load is not None
                 told = any(counted for (model, _), counted in self._counted.items() if model == event.model)
-                self._source("statistics", event.model, event.at if told else None)
+                self._source("statistics", event.model, told=told, at=None if event.load is None else event.at)
                 self._load.take(event)
             case EngineSeen():
                 found = {finding.reason for finding in event.findings}
                 for reason in (Reason.ENGINE_TAG, Reason.OFF_PROFILE):
                     self._gauge("watchdog_engine_mismatch").labels(event.model, event.role, reason).set(reason in found)
             case GpuSeen():
-                up = event.reading.state is SourceState.UP
-                self._source("gpu", "", event.at if up else None)
+                self._source("gpu", "", told=event.reading.state is SourceState.UP, at=event.at)
                 self._gpu.take(event)
             case GrowthSeen():
                 self._gpu.take(event)
@@ -308,7 +317,8 @@ class Metrics:
     def _timed(self, event: Timed) -> None:
         result = event.result
         timing, by = result.timing, (event.model, result.expected, _PUBLIC if result.public else _PINNED)
-        traced = {"trace_id": result.trace_id} if timing.attribution is Attribution.TRACE else None
+        is_traced = result.trace_id and (timing.parts or timing.attribution is Attribution.TRACE)
+        traced = {"trace_id": result.trace_id} if is_traced else None
         self._counter("watchdog_probes_attributed_total").labels(event.model, result.expected, timing.attribution).inc()
         if timing.device_s is not None and timing.host_s is not None:
             more = (*by, result.profile, timing.attribution)
@@ -335,7 +345,7 @@ class Metrics:
 
     def _probed_publicly(self, event: Probed) -> None:
         assessment, result = event.assessment, event.assessment.result
-        self._source("endpoint", event.model, event.at if result.fault is None else None)
+        self._source("endpoint", event.model, told=result.fault is None, at=event.at)
         self._gauge("watchdog_last_probe_timestamp_seconds").labels(event.model).set(event.at)
         for output, summary in assessment.confidences.items():
             self._confident(event.model, result.expected, Source.CANARY, output, values=[summary.value])
