@@ -59,7 +59,7 @@ class Life:
 
     @property
     def id(self) -> LifeId:
-        return self.condition.key, self.started_at
+        return self.condition.key, self.started_at, self.times
 
     @property
     def over(self) -> bool:
@@ -103,7 +103,8 @@ class Ledger:
         if resend.every_s is not None:
             found = [notice for life in self.lives if (notice := _repeated(life, now, resend.every_s)) is not None]
         else:
-            found = [*self._beginnings(resend.group_above), *self._ends()]
+            begun = list(self._beginnings(resend.group_above))
+            found = [*begun, *self.tried(begun)._ends()]  # noqa: SLF001 - one's own; a group begins and ends as one
         return tuple(sorted(found, key=_when))
 
     def tried(self, notices: Iterable[Notice]) -> Self:

@@ -87,11 +87,14 @@ class Notifier:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
+        self._stop()
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+    def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
 
     def observe(self, event: Event) -> None:
         """An observer: takes note of settled policy states."""
@@ -127,7 +130,11 @@ class Notifier:
                     self._inherit(life.source, (*self._held.get(life.source, ()), life.condition))
 
     def take_over(self, old: "Notifier") -> None:
-        """Go on where the notifier of an earlier configuration stopped: nothing is told twice."""
+        """Go on where the notifier of an earlier configuration is, and stop it: nothing is told twice.
+
+        But for a delivery that is under way: that is broken off and begun again, with the same identity.
+        """
+        old._stop()  # noqa: SLF001 - or both would tell, and it would write its ledgers over ours
         before = {outlet.name: outlet for outlet in old._outlets}  # noqa: SLF001 - of the same class
         for outlet in self._outlets:
             if outlet.name in before:
@@ -221,15 +228,26 @@ class Notifier:
         """False where it must be tried again."""
         try:
             while notices := self._pending(outlet):
-                await self._save(outlet)
-                if not await self._tell(outlet, notices[:1] if outlet.resend.one_by_one else notices):
+                if outlet.resend.one_by_one:
+                    notices = notices[:1]
+                outlet.ledger = outlet.ledger.tried(notices)
+                await self._save_first(outlet)
+                if not await self._tell(outlet, notices):
                     return False
-            await self._save(outlet)
-            outlet.told.set()
+            await self._save_first(outlet)
+            if not outlet.wake.is_set():  # else there was news meanwhile
+                outlet.told.set()
         except Exception as error:  # noqa: BLE001 - a bug must neither end the telling nor be silent
             self._fail(f"channel {outlet.name}: {type(error).__name__}: {error}")
             return False
         return True
+
+    async def _save_first(self, outlet: Outlet) -> None:
+        """Before anything else is done, unless the disk fails: that is tried beside the channels until it is well."""
+        if self._disk_fails:
+            self._news.set()
+        else:
+            await self._save(outlet)
 
     async def _save(self, outlet: Outlet) -> None:
         """Bring to the disk what the channel has been told and has to be. People are told, whatever the disk does."""
@@ -253,7 +271,7 @@ class Notifier:
             return False
         # A receiver that calls the message itself wrong would do so for ever: told is told.
         outlet.ledger = outlet.ledger.taken(notices, now, outlet.resend)
-        await self._save(outlet)
+        await self._save_first(outlet)
         if delivery.ok:
             outlet.delivered_at = now
         for notice in notices:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchdog.ledger import Ledger, Resend
-from watchdog.model.notice import Condition, Notice, NoticeKind, Severity
+from watchdog.model.notice import Condition, LifeId, Notice, NoticeKind, Severity
 
 ONCE = Resend()
 OFTEN = Resend(every_s=60.0, resolved_for_s=300.0)
@@ -213,6 +213,56 @@ def test_every_life_is_told_as_a_beginning_and_an_end_in_order_whatever_the_rece
         assert of_it == [kind for who, _, kind in lives if who == name], "each life, in its order"
 
 
+@pytest.mark.parametrize("ends_at", [150.0, 50.0])
+def test_a_clock_that_is_put_back_turns_no_order_around(ends_at: float) -> None:
+    ledger = Ledger().observe(said(A), 100.0, ONCE).observe(said(), ends_at, ONCE)
+    ledger = ledger.observe(said(A), 60.0, ONCE).observe(said(), 60.0, ONCE)
+    kinds = [str(notice.kind) for notice in ledger.due(60.0, ONCE)]
+    assert kinds == ["first", "resolved", "first", "resolved"]
+
+
+PAGED = st.lists(
+    st.tuples(
+        st.floats(-30.0, 120.0),
+        st.sets(st.sampled_from("ABCDE")),
+        st.sampled_from(["taken", "answer lost", "away", "restart"]),
+    )
+)
+
+
+@given(PAGED)
+def test_no_incident_is_left_open_or_closed_too_soon_by_groups_lost_answers_restarts_and_the_clock(
+    story: list[tuple[float, set[str], str]],
+) -> None:
+    """The receiver is one that takes a notice at a time, and knows an incident by its key alone."""
+    resend = Resend(group_above=2, one_by_one=True)
+    ledger, now = Ledger(), 1e6
+    open_now: dict[tuple[str, ...], tuple[LifeId, ...]] = {}
+    opened: set[LifeId] = set()
+    begun: set[LifeId] = set()
+    for step, holding, then in [*story, *[(1.0, set[str](), "taken")] * 40]:
+        now += step
+        ledger = ledger.observe(said(*(a_condition("Down", model=name) for name in sorted(holding))), now, resend)
+        begun |= {life.id for life in ledger.lives}
+        if then == "restart":
+            ledger = Ledger.from_bytes(ledger.to_bytes())
+        if then in {"away", "restart"} or not (notices := ledger.due(now, resend)[:1]):
+            continue
+        ledger = ledger.tried(notices)
+        (notice,) = notices
+        if notice.kind is NoticeKind.FIRST:
+            assert open_now.setdefault(notice.condition.key, notice.lives) == notice.lives, "one that is open already"
+            opened |= set(notice.lives)
+        else:
+            assert set(notice.lives) <= opened
+            assert set(open_now.pop(notice.condition.key, notice.lives)) == set(notice.lives)
+        if then == "taken":
+            ledger = ledger.taken(notices, now, resend)
+    assert ledger == Ledger()
+    assert open_now == {}
+    assert len(opened) == len(begun) or len(story) > 16, "each life was told of; of many the middle ones become one"
+
+
 def test_a_condition_that_flaps_for_hours_is_kept_in_bounds_and_nothing_is_hidden() -> None:
     ledger = Ledger()
     for i in range(1000):
@@ -223,6 +273,31 @@ def test_a_condition_that_flaps_for_hours_is_kept_in_bounds_and_nothing_is_hidde
     assert [n.kind for n in notices] == [NoticeKind.FIRST, NoticeKind.RESOLVED] * len(ledger.lives)
     assert any("it came and went 493 times" in n.condition.description for n in notices)
     assert (notices[0].started_at, notices[-1].ends_at) == (0.0, 999.0)
+
+
+def test_what_becomes_one_with_a_life_while_that_is_on_its_way_is_told_after_it() -> None:
+    ledger = Ledger()
+    for i in range(16):
+        ledger = ledger.observe(said(A) if i % 2 == 0 else (), float(i), ONCE)
+    on_their_way = ledger.due(16.0, ONCE)
+    for i in range(16, 30):
+        ledger = ledger.observe(said(A) if i % 2 == 0 else (), float(i), ONCE)
+    ledger = ledger.taken(on_their_way, 30.0, ONCE)
+    assert sum(life.times for life in ledger.lives) >= 7, "those that came meanwhile"
+    assert [n.kind for n in ledger.due(30.0, ONCE)] == [NoticeKind.FIRST, NoticeKind.RESOLVED] * len(ledger.lives)
+
+
+def test_a_group_that_was_tried_keeps_its_members_while_they_flap_on() -> None:
+    ledger = Ledger()
+    for i in range(16):
+        ledger = ledger.observe(said(A) if i % 2 == 0 else (), float(i), GROUPED)
+    (first, _) = ledger.due(16.0, GROUPED)
+    ledger = ledger.tried([first])
+    for i in range(16, 200):
+        ledger = ledger.observe(said(A) if i % 2 == 0 else (), float(i), GROUPED)
+    assert ledger.due(200.0, GROUPED)[0].lives == first.lives
+    assert len(ledger.lives) <= 11
+    assert sum(life.times for life in ledger.lives) == 100
 
 
 # -- a flood ----------------------------------------------------------------------------------------
@@ -252,6 +327,35 @@ def test_few_at_once_are_told_one_by_one_and_a_new_one_is_not_lost_in_an_old_gro
     receiver.look(0, *MODELS[:8])
     assert receiver.look(1, *MODELS[:9]) == ["first WatchdogServerDown"]
     assert receiver.notices[-1].condition.labels == {"model": "m8"}
+
+
+def test_what_was_tried_keeps_its_identity_whatever_joins_it_before_it_is_known_to_be_taken() -> None:
+    """The receiver may have taken it: another identity would open a second incident, and leave the first one open."""
+    for tried_first, then in [(MODELS[:5], MODELS[:6]), (MODELS[:3], MODELS[:4])]:
+        ledger = Ledger().observe(said(*tried_first), 0.0, GROUPED)
+        before = ledger.due(0.0, GROUPED)
+        ledger = Ledger.from_bytes(ledger.tried(before).to_bytes())
+        after = ledger.observe(said(*then), 1.0, GROUPED).due(1.0, GROUPED)
+        assert [n.lives for n in after[: len(before)]] == [n.lives for n in before]
+        assert [n.condition.key for n in after[: len(before)]] == [n.condition.key for n in before]
+        assert after[len(before) :], "and what joined is told beside it"
+
+
+def test_what_ended_of_a_group_that_lasts_does_not_wait_for_the_receiver() -> None:
+    receiver = Receiver(GROUPED)
+    receiver.look(0, *MODELS)
+    receiver.look(5, *MODELS[:1], away=True)
+    assert receiver.ledger.waiting() == (0, None), "a channel that owes nothing is not late"
+    receiver.look(9, away=True)
+    assert receiver.ledger.waiting() == (12, 5)
+
+
+def test_how_often_one_of_a_group_came_and_went_is_told() -> None:
+    ledger = Ledger()
+    for i in range(100):
+        ledger = ledger.observe(said(A) if i % 2 == 0 else (), float(i), GROUPED)
+    (first, _) = ledger.due(1e4, GROUPED)
+    assert "it came and went 43 times" in first.condition.description
 
 
 def test_one_of_a_group_that_comes_back_is_a_new_life() -> None:
@@ -285,11 +389,17 @@ def test_what_is_no_ledger_is_refused(damage: bytes) -> None:
         Ledger.from_bytes(damage)
 
 
-@pytest.mark.parametrize("field", ["severity", "started_at", "labels", "times"])
-def test_a_life_that_is_none_is_refused(field: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((field, "nonsense") for field in ("severity", "started_at", "labels", "times")),
+        *((field, float("nan")) for field in ("started_at", "ended_at", "told_at")),
+    ],
+)
+def test_a_life_that_is_none_is_refused(field: str, value: object) -> None:
     document = json.loads(Ledger().observe(said(A), 0.0, ONCE).to_bytes())
-    document["lives"][0][field] = "nonsense"
-    with pytest.raises(ValueError, match=r"nonsense|ledger"):
+    document["lives"][0][field] = value
+    with pytest.raises(ValueError, match=r"nonsense|ledger|a time that is none"):
         Ledger.from_bytes(json.dumps(document).encode())
 
 

@@ -1,7 +1,7 @@
 """Channels are told beside the probing: at once, in spite of anything, and of the truth as it is then."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,11 +12,11 @@ from tests.core.builders import MODEL, FakeChannel, FakeJournal, World
 from tests.core.live_world import MemoryEvidence
 from tests.core.policy_story import ALERT, Story
 from tests.core.virtual_time import EPOCH, in_virtual_time, now
-from watchdog.ledger import Resend
+from watchdog.ledger import Ledger, Resend
 from watchdog.model.diagnosis import Conclusion
 from watchdog.model.event import CycleFailed, Delivered, Noticed
 from watchdog.model.journal import EntryKind
-from watchdog.model.notice import Condition, Delivery, Severity
+from watchdog.model.notice import Condition, Delivery, Notice, Severity
 from watchdog.notifier import Notifier
 from watchdog.policy.memory import PolicyState
 from watchdog.ports import Event
@@ -35,6 +35,27 @@ class Desk:
 
     def of(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
+
+
+class SlowEvidence(MemoryEvidence):
+    """Its disk takes a second."""
+
+    async def save(self, name: str, data: bytes) -> None:
+        await asyncio.sleep(1.0)
+        await super().save(name, data)
+
+
+class Unheard:
+    """A channel whose receiver takes what it is given, and whose answer never arrives."""
+
+    def __init__(self) -> None:
+        self.given: list[Notice] = []
+
+    async def deliver(self, notices: Sequence[Notice]) -> Delivery:
+        self.given += notices
+        return AWAY
+
+    async def close(self) -> None: ...
 
 
 @asynccontextmanager
@@ -279,6 +300,57 @@ async def test_a_reload_tells_nothing_twice(same_name: bool) -> None:
 
 
 @in_virtual_time
+async def test_a_reload_ends_what_the_old_one_was_about_to_tell_and_write() -> None:
+    """Until it is closed it would tell people, too, and write what it knows over what its successor does."""
+    channel, evidence = FakeChannel(), MemoryEvidence()
+    channel.takes_s = 10
+    async with a_process(channel, evidence, (MODEL, ROLLED_BACK)) as old:
+        await asyncio.sleep(5)
+        async with Notifier({"pager": (channel, ONCE)}, old.journal, evidence, old.events.append, now) as fresh:
+            fresh.take_over(old.notifier)
+            fresh.know(MODEL, ROLLED_BACK)
+            fresh.begin()
+            await asyncio.sleep(7)
+            fresh.know(MODEL, WELL)
+            assert await fresh.flush(60.0)
+            assert channel.told() == [("first", "WatchdogEngineRolledBack"), ("resolved", "WatchdogEngineRolledBack")]
+            assert Ledger.from_bytes(evidence.blobs["channel/pager"]) == Ledger()
+
+
+@in_virtual_time
+async def test_a_flush_waits_for_what_comes_while_the_ledger_is_written() -> None:
+    channel, evidence = FakeChannel(), SlowEvidence()
+    async with a_process(channel, evidence, (MODEL, ROLLED_BACK)) as desk:
+        assert await desk.notifier.flush(10.0)
+        desk.notifier.hold("gpu", [FULL])
+        assert await desk.notifier.flush(10.0)
+        desk.notifier.hold("gpu", [replace(FULL, description="other words, which are written and not told")])
+        await asyncio.sleep(0.5)
+        desk.notifier.hold("gpu", [FULL, LOST])
+        await asyncio.sleep(1.0)
+        assert not await desk.notifier.flush(0.1)
+        assert await desk.notifier.flush(10.0)
+    assert channel.told()[-1] == ("first", LOST.name)
+
+
+@in_virtual_time
+async def test_what_was_tried_is_on_disk_in_the_form_in_which_it_was() -> None:
+    channel, evidence = Unheard(), MemoryEvidence()
+    pager = Resend(group_above=2, one_by_one=True)
+    full = [replace(FULL, labels={"gpu": f"GPU-{i}"}) for i in range(4)]
+    tried: list[Notice] = []
+    for held in (full[:3], full):
+        async with Notifier({"pager": (channel, pager)}, FakeJournal(World()), evidence, lambda _: None, now) as one:
+            await one.recall()
+            one.hold("gpu", held)
+            one.begin()
+            await asyncio.sleep(0.1)
+        tried.append(channel.given[-1])
+    assert [len(notice.lives) for notice in tried] == [3, 3]
+    assert tried[0].condition.key == tried[1].condition.key, "the receiver may have taken it before the kill"
+
+
+@in_virtual_time
 async def test_a_model_that_is_watched_no_longer_is_resolved() -> None:
     channel = FakeChannel()
     async with a_desk(channel) as old:
@@ -447,6 +519,22 @@ async def test_a_disk_that_fails_is_told_of_once_and_stops_nobody_from_being_tol
             assert await desk.notifier.flush(1.0)
         assert len(channel.took) == 3
         assert len(desk.of(CycleFailed)) == 1
+
+
+@in_virtual_time
+async def test_nobody_waits_again_and_again_for_a_disk_that_hangs_and_it_is_written_to_once_it_is_well() -> None:
+    channel, evidence = FakeChannel(), SlowEvidence()
+    pager = Resend(one_by_one=True)
+    async with Notifier({"pager": (channel, pager)}, FakeJournal(World()), evidence, lambda _: None, now) as notifier:
+        evidence.fails = TimeoutError("the disk did not answer")
+        notifier.hold("gpu", [replace(FULL, labels={"gpu": f"GPU-{i}"}) for i in range(50)])
+        notifier.begin()
+        assert await notifier.flush(2.5)
+        assert len(channel.took) == 50
+        evidence.fails = None
+        await asyncio.sleep(20)
+        written = Ledger.from_bytes(evidence.blobs["channel/pager"])
+        assert [life.told_at is None for life in written.lives] == [False] * 50
 
 
 @in_virtual_time

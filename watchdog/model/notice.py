@@ -37,8 +37,8 @@ class Condition:
         return (self.name, *(f"{k}={v}" for k, v in sorted(self.labels.items())))
 
 
-LifeId = tuple[tuple[str, ...], float]
-"""One life of a condition: its key, and when it began (Unix seconds)."""
+LifeId = tuple[tuple[str, ...], float, int]
+"""One life of a condition: its key, when it began (Unix seconds), and how many were made one in it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
