@@ -28,7 +28,7 @@ from watchdog.demo.traffic import Traffic
 from watchdog.demo.training import SIZE, slices_of
 from watchdog.demo.triton import TritonServer
 
-SIZES = {"width": 1280, "height": 1000}
+SIZES = {"width": 1280, "height": 1080}
 _LEARN_S = 25.0
 """How long all is well before the first picture, so that there is something to see."""
 _SETTLE_S = 6.0
@@ -49,6 +49,7 @@ def configure(folder: Path, server: TritonServer, action: str) -> Path:
                 "canaries": {"path": "canaries", "recipe": "recipe.yaml"},
                 "baseline": "baseline",
                 "outputs": OUTPUTS,
+                "latency": {"fast": "150ms", "safe": "150ms"},  # pictures are taken by a busy machine
                 "probe": {"every": "500ms", "deadline": "1s"},
                 "policy": {"action": action},
                 "router": {"kind": "triton", "url": server.http_url},
@@ -104,7 +105,7 @@ class Photographer:
 
     def shoot(self, name: str, scheme: str = "light") -> None:
         path = self._output / f"{name}.png"
-        self._pages[scheme].screenshot(path=path, full_page=True)
+        self._pages[scheme].screenshot(path=path)
         _reduce(path)
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 

@@ -19,7 +19,7 @@ export class Canaries {
     this.legend = h("p", { class: "note" },
       "Heat maps lie over the input. The difference is that of each point, on the same scale; chequered is not a number.");
     this.element = h("section", { class: "panel wide" },
-      h("h4", {}, "Newest canaries"), this.empty, this.place, this.more, this.legend);
+      h("h4", {}, "Newest canaries, wrong ones first"), this.empty, this.place, this.more, this.legend);
     this.most = FEW;
   }
 
@@ -102,7 +102,7 @@ function farthest({ limits, output }) {
   return found.length ? `: ${found.map((e) => `${e.measure} ${digits(e.score)}, ${limitOf(e)}`).join("; ")}` : "";
 }
 
-const limitOf = (each) => `${each.at_least ? "at least" : "at most"} ${digits(each.limit)}`;
+const limitOf = (each) => `${each.at_least ? "min" : "max"} ${digits(each.limit)}`;
 
 /** An output that is no picture: a bar for each number, with a notch where the golden one is. */
 function bars({ output, golden, current }) {

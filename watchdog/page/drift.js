@@ -3,7 +3,7 @@
 import { h, refill, svg } from "./dom.js";
 import { SOURCES, clock, digits } from "./words.js";
 
-const WIDTH = 180, HEIGHT = 34;
+const WIDTH = 220, HEIGHT = 36, LEAST_SPAN_S = 60;
 
 export class DriftTable {
   constructor(model) {
@@ -19,7 +19,7 @@ export class DriftTable {
       return h("table", { class: "drift" },
         h("caption", { class: "unseen" }, `Drift statistics of ${this.model} against their thresholds`),
         h("thead", {}, h("tr", {},
-          ["reading", "evidence", "threshold", "last 15 minutes, logarithmic", "promise"].map((c) => h("th", { scope: "col" }, c)))),
+          ["reading", "evidence", "threshold", "lately, logarithmic", "promise"].map((c) => h("th", { scope: "col" }, c)))),
         ...bodies);
     });
   }
@@ -40,7 +40,8 @@ function body(source, readings, at, over) {
     }));
 }
 
-function line(reading, { points, limit, evidence }, at, over) {
+function line(reading, { points, limit, evidence }, at, most) {
+  const over = Math.min(most, Math.max(LEAST_SPAN_S, at - (points[0]?.[0] ?? at)));
   const top = Math.log10(limit) + 0.5, bottom = -1;
   const y = (value) => HEIGHT - 3 - ((Math.max(bottom, Math.log10(Math.max(value ?? limit, 1e-9))) - bottom) / (top - bottom)) * (HEIGHT - 6);
   const x = (moment) => Math.max(0, WIDTH - ((at - moment) / over) * WIDTH);

@@ -105,9 +105,9 @@ function sentence(kind, data) {
         `${data.summary} (${data.alert})${data.delivered ? "" : `: ${data.detail}`}`];
     }
     case "started":
-      return ["unknown", `The watchdog ${data.version ?? ""} started.`];
+      return ["busy", `The watchdog ${data.version ?? ""} started.`];
     case "stopped":
-      return ["unknown", "The watchdog stopped."];
+      return ["busy", "The watchdog stopped."];
     case "hook":
       return ["busy", h("b", {}, `${data.actor} called ${data.hook ?? ""}: `), String(data.text ?? data.answer ?? "")];
     default:

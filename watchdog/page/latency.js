@@ -42,7 +42,7 @@ export class LatencyChart {
   }
 }
 
-const NAMES = { host: "host", device: "device", total: "whole, undivided", model: "model’s own code" };
+const NAMES = { host: "host", device: "device", total: "not divided", model: "model’s own code" };
 
 /** A traced probe's time in all its parts, else device and host, else the whole. */
 function split(probe) {

@@ -8,7 +8,7 @@ import { h, mark, refill, say, svg } from "./dom.js";
 import { DriftTable } from "./drift.js";
 import { LatencyChart } from "./latency.js";
 import { moment, sign } from "./marks.js";
-import { STATES, VERDICTS, ago, capital, isSilent, plain, seconds, span, stateOf, toneOf } from "./words.js";
+import { VERDICTS, ago, capital, plain, seconds, span, stateOf, toneOf, wordsOf } from "./words.js";
 
 const OVERLAP_S = 20; // where a probe's time went is known only some seconds after its answer
 
@@ -41,11 +41,10 @@ export class ModelView {
     this.tone = tone;
     mark(this.element, "data-tone", tone);
     refill(this.sign, tone, () => sign(tone));
-    const silent = isSilent(model, now);
-    const words = policy ? STATES[state] ?? capital(plain(state)) : "Nothing is known yet";
-    this.words = silent ? "Not probed: the watchdog does not ask this model" : words;
+    this.words = wordsOf(model, now);
     say(this.headline, this.words);
-    const since = policy && (state === policy.state ? policy.since : policy.trouble.since);
+    const lasting = policy?.trouble && ["degraded", "blind"].includes(state); // through each new look at it
+    const since = lasting ? Math.min(policy.since, policy.trouble.since) : policy?.since;
     const why = because(policy);
     refill(this.because, [since, policy && span(now - since), why], () => policy
       ? ["Since ", moment(since), `, for ${span(now - since)}. `, why] : []);
@@ -83,10 +82,10 @@ export class ModelView {
       ["Newest canary", last ? `${capital(VERDICTS[last.verdict])}, ${ago(now - last.sent_at)}` : "none yet"],
       ["Last right answer", model.healthy_at ? ago(now - model.healthy_at) : "none yet"],
       ["It took", last ? took(last) : "none yet"],
-      ["Router says", model.router ? (model.router.known ? model.router.role ?? model.router.detail : `cannot tell: ${model.router.detail}`) : "not asked"],
+      ["Router says", ...routerSays(model.router)],
     ];
-    refill(this.facts, rows, () => rows.map(([name, said]) => h("div", {}, h("dt", {}, name),
-      h("dd", {}, said, name === "Serves" && serves ? splitBar(serves) : null))));
+    refill(this.facts, rows, () => rows.map(([name, said, more]) => h("div", {}, h("dt", {}, name),
+      h("dd", {}, said, more ? h("small", {}, more) : null, name === "Serves" && serves ? splitBar(serves) : null))));
   }
 
   #showButtons(policy, commands) {
@@ -117,6 +116,11 @@ export const troubleOf = (policy) => policy?.trouble ?? (policy?.desired === "sa
 function because(policy) {
   const trouble = troubleOf(policy);
   return trouble ? `${capital(plain(trouble.conclusion))}: ${trouble.detail}` : "";
+}
+
+function routerSays(router) {
+  if (!router) return ["not asked"];
+  return router.known && router.role ? [`${router.role} engine`] : [router.known ? "divided" : "cannot tell", router.detail];
 }
 
 function took(last) {

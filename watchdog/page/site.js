@@ -48,12 +48,13 @@ function facts({ version, up_s, failure, journal, configuration, traces, startin
 
 function channels(queues, now) {
   if (!queues.length) return h("p", { class: "empty" }, "No channel is configured: nobody is told of alerts.");
-  return table("Channels and what waits for them", ["channel", "takes", "waiting", "last took"], queues.map((queue) => [
+  return table("Channels and what waits for them", ["channel", "takes notices", "waiting"], queues.map((queue) => [
     queue.channel,
-    queue.up === null ? "not tried yet" : h("span", { class: "with-sign" }, sign(queue.up ? "good" : "bad"),
-      queue.up ? "yes" : `no: ${queue.detail}`),
+    queue.up === null ? "not tried yet" : h("div", {},
+      h("span", { class: "with-sign" }, sign(queue.up ? "good" : "bad"), queue.up ? "yes" : "no",
+        ...(queue.delivered_at === null ? [", never yet"] : [", last at ", moment(queue.delivered_at)])),
+      queue.up ? null : h("p", { class: "note" }, queue.detail)),
     queue.pending ? `${count(queue.pending, "notice")}, oldest ${ago(now - queue.oldest_at)}` : "nothing",
-    queue.delivered_at === null ? "never" : moment(queue.delivered_at),
   ]));
 }
 
@@ -63,7 +64,7 @@ function gpus(reading) {
   return table("GPUs", ["GPU", "memory", "busy", "°C", "remarks"], reading.gpus.map((gpu) => [
     gpu.name || gpu.uuid,
     gpu.total_bytes === null ? "unknown" : h("span", {},
-      h("progress", { max: gpu.total_bytes, value: gpu.used_bytes ?? 0, "aria-label": "memory used" }),
+      h("progress", { max: gpu.total_bytes, value: gpu.used_bytes ?? 0, "aria-label": "memory used", "aria-valuetext": bytes(gpu.used_bytes) }),
       ` ${bytes(gpu.used_bytes)} of ${bytes(gpu.total_bytes)}`),
     gpu.busy_ratio === null ? "unknown" : `${Math.round(gpu.busy_ratio * 100)} %`,
     gpu.temperature_c === null ? "unknown" : String(Math.round(gpu.temperature_c)),

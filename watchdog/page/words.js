@@ -32,6 +32,16 @@ export function stateOf({ state, trouble }) {
   return trouble.conclusion === "server-fault" ? "blind" : "degraded";
 }
 
+/** A model's state in words, and what its newest canary showed where the state does not say it yet. */
+export function wordsOf(model, now) {
+  if (!model.policy) return "Nothing is known yet";
+  if (isSilent(model, now)) return "Not probed: the watchdog does not ask this model";
+  const state = stateOf(model.policy), said = STATES[state] ?? capital(plain(state));
+  const serves = ["serving-fast", "serving-safe", "probation", "recovering", "returning"].includes(state);
+  const newest = { failed: "; its newest answer is wrong", inconclusive: "; its newest canary got no answer" };
+  return said + (serves ? newest[model.last?.public?.verdict] ?? "" : "");
+}
+
 /** What a state means for whoever looks: `good`, `busy`, `warn`, `bad` or `unknown`. */
 export function toneOf(model, now) {
   const policy = model.policy, last = model.last?.public;

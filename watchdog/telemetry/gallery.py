@@ -59,16 +59,23 @@ class Drawing:
     plane: Array
     """[rows, columns]: levels, at most `SIDE` a side, or values of any size."""
     under: Array | None = None
-    """The input, over which a heat map is laid, of the same size as the whole output."""
+    """The input, over which a heat map is laid; of the same proportions."""
 
     def png(self) -> bytes:
         from PIL import Image  # noqa: PLC0415 - where it is used
 
         levels = self._levels()
-        colours = _PALETTES[self.picture][_chequered(levels)]
-        if self.under is not None:
-            under = _levels(_reduced(np.asarray(self.under, dtype=np.float32), np.add), _range(self.under))
+        if self.under is None:
+            colours = _PALETTES[self.picture][_chequered(levels)]
+        else:
+            under = _of_input(self.under)
+            size = max(levels.shape, under.shape)
+            levels, under = (
+                np.asarray(Image.fromarray(each).resize(size[::-1], Image.Resampling.NEAREST))
+                for each in (levels, under)
+            )
             shown = np.clip(levels / _TOP * _OPACITY, 0.0, 1.0)[..., np.newaxis]
+            colours = _PALETTES[self.picture][_chequered(levels)]
             colours = shown * colours + (1.0 - shown) * _UNDER * under[..., np.newaxis]
         file = io.BytesIO()
         Image.fromarray(colours.astype(np.uint8)).save(file, "PNG")
@@ -77,10 +84,9 @@ class Drawing:
     def _levels(self) -> Array:
         match self.picture:
             case Picture.INPUT:
-                plane = np.asarray(self.plane, dtype=np.float32)
-                return _levels(_reduced(plane, np.add), _range(plane))
+                return _of_input(self.plane)
             case Picture.GOLDEN:
-                plane = np.asarray(self.plane, dtype=np.float32)
+                plane = _narrow(self.plane)
                 return _levels(_reduced(plane, np.maximum), _scale(plane))
             case _:
                 return self.plane
@@ -222,10 +228,10 @@ def _levels_of(got: Array | None, right: _Right) -> dict[Picture, Array]:
     golden = right.outputs.get(right.output)
     if got is None or not _is_picture(got) or (golden is not None and golden.shape != got.shape):
         return {}
-    plane = np.asarray(_planes(got)[right.index], dtype=np.float32)
+    plane = _narrow(_planes(got)[right.index])
     if golden is None:
         return {Picture.CURRENT: _levels(_reduced(plane, np.maximum), _scale(plane))}
-    wanted = np.asarray(_planes(golden)[right.index], dtype=np.float32)
+    wanted = _narrow(_planes(golden)[right.index])
     low, high = _scale(wanted)
     with np.errstate(invalid="ignore", over="ignore"):  # infinity less infinity
         apart = np.abs(plane - wanted)
@@ -252,11 +258,13 @@ def _plane(shelf: _Shelf, kept: _Kept, picture: Picture) -> Array | None:
 
 
 def _under(shelf: _Shelf, kept: _Kept, picture: Picture) -> Array | None:
-    """The input, where a heat map can be laid over it point by point."""
+    """The input, where a heat map has its proportions and so can be laid over it."""
     if picture not in {Picture.GOLDEN, Picture.CURRENT}:
         return None
     image, golden = (_plane(shelf, kept, of) for of in (Picture.INPUT, Picture.GOLDEN))
-    return image if image is not None and golden is not None and image.shape == golden.shape else None
+    if image is None or golden is None:
+        return None
+    return image if image.shape[0] * golden.shape[1] == image.shape[1] * golden.shape[0] else None
 
 
 def _first_picture(outputs: Mapping[str, Array]) -> str:
@@ -272,6 +280,17 @@ def _planes(array: Array) -> Array:
     if array.ndim > 2 and array.shape[-1] <= _MOST_CHANNELS < min(array.shape[-3:-1]):
         array = np.moveaxis(array, -1, -3)
     return array.reshape(-1, *array.shape[-2:]) if array.ndim > 1 else array.reshape(1, 1, -1)
+
+
+def _of_input(plane: Array) -> Array:
+    narrow = _narrow(plane)
+    return _levels(_reduced(narrow, np.add), _range(narrow))
+
+
+def _narrow(plane: Array) -> Array:
+    """In 32 bits, of which what does not fit is infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(plane, dtype=np.float32)
 
 
 def _fullest(golden: Array) -> int:
