@@ -170,8 +170,8 @@ class Prometheus:
         return min(
             float(at)
             for series in self._query(f"{SIGN}[5m]")
-            for at, _ in series["values"]
-            if series["metric"]["instance"] == target
+            for at, count in series["values"]
+            if series["metric"]["instance"] == target and float(count) > 0
         )
 
     def _query(self, query: str) -> list[dict[str, Any]]:
