@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 
-from bench.ground import Case, Ground, free_port
+from bench.ground import Case, Ground
+from watchdog.demo.program import free_port
 
 _PATIENCE_S = 300.0
 _LOOK_S = 0.005

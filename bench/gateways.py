@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.ground import free_port
+from watchdog.demo.program import free_port
 from watchdog.demo.repository import FAST, SAFE
 from watchdog.demo.triton import TritonServer
 

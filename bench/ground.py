@@ -2,7 +2,6 @@
 
 import py_compile
 import shutil
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -97,14 +96,6 @@ class Ground:
         path = self.folder / case.model / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         return path
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port
 
 
 def _write_free(folder: Path) -> None:

@@ -35,7 +35,8 @@ from rich.table import Table
 
 from bench import about
 from bench.footprint import Running
-from bench.ground import FREE, Ground, free_port
+from bench.ground import FREE, Ground
+from watchdog.demo.program import free_port
 from watchdog.demo.repository import FAST, SAFE
 from watchdog.demo.triton import TritonServer
 from watchdog.policy.states import State

@@ -5,14 +5,9 @@ waiting for a group.
 """
 
 import asyncio
-import json
-import shutil
-import subprocess
 import threading
 import time
-import urllib.parse
-import urllib.request
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,10 +16,8 @@ from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
-from bench.gateways import await_ok
-from bench.ground import free_port
 from bench.patience import until
-from watchdog.demo import alertmanager
+from watchdog.demo import alertmanager, prometheus
 from watchdog.model.engine import Role
 from watchdog.model.route import Applied
 from watchdog.ports import Router
@@ -33,18 +26,14 @@ from watchdog.transport import serve
 SIGN = 'watchdog_probes_total{path="public",verdict="failed"}'
 """What Prometheus looks at: the count of canaries that came back wrong. Each watchdog's begins anew."""
 
-_INTERVAL = "1s"
 _APPLY_S = 60.0
-_PROMETHEUS = shutil.which("prometheus")
 
 _Result = TypeVar("_Result")
 
 
 def available() -> str | None:
     """None where the path can run, otherwise a sentence: what is missing and how to get it."""
-    if _PROMETHEUS is None:
-        return "Prometheus is not installed: apt install prometheus, or put it on the PATH."
-    return alertmanager.available()
+    return prometheus.available() or alertmanager.available()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +97,7 @@ class Receiver:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_APPLY_S)
 
 
-class Prometheus:
+class Prometheus(prometheus.Prometheus):
     """One that scrapes watchdogs that come and go, and tells one Alertmanager.
 
     Args:
@@ -119,50 +108,13 @@ class Prometheus:
     """
 
     def __init__(self, work: Path, *, targets: Sequence[str], alertmanager_url: str) -> None:
-        self._work = work
-        self._port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-        work.mkdir(parents=True)
         rule = {"alert": "FastEngineWrong", "expr": f"{SIGN} > 0"}
-        config = {
-            "global": {"scrape_interval": _INTERVAL, "scrape_timeout": _INTERVAL, "evaluation_interval": _INTERVAL},
-            "rule_files": [str(work / "rules.json")],
-            "scrape_configs": [{"job_name": "watchdog", "static_configs": [{"targets": [*targets]}]}],
-            "alerting": {
-                "alertmanagers": [{"static_configs": [{"targets": [alertmanager_url.removeprefix("http://")]}]}]
-            },
-        }
-        for name, content in {
-            "rules.json": {"groups": [{"name": "bench", "rules": [rule]}]},
-            "prometheus.json": config,
-        }.items():
-            (work / name).write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML
-
-    def __enter__(self) -> Self:
-        log = self._work / "prometheus.log"
-        command = [
-            str(_PROMETHEUS),
-            f"--config.file={self._work / 'prometheus.json'}",
-            f"--storage.tsdb.path={self._work / 'data'}",
-            f"--web.listen-address=127.0.0.1:{self._port}",
-        ]
-        with log.open("wb") as said:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
-        try:
-            await_ok(self._process, f"http://127.0.0.1:{self._port}/-/ready", log)
-        except BaseException:
-            self._kill()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._kill()
+        rules = {"groups": [{"name": "bench", "rules": [rule]}]}
+        super().__init__(work, targets, rules=rules, alertmanager=alertmanager_url.removeprefix("http://"))
 
     def await_watching(self, target: str) -> None:
         """Until it has scraped a target, and knows where to send alerts: both take it seconds after a start."""
-        until(lambda: self._ask("alertmanagers")["activeAlertmanagers"], "Prometheus to find Alertmanager")
+        until(lambda: self.ask("alertmanagers")["activeAlertmanagers"], "Prometheus to find Alertmanager")
         until(partial(self._query, f'up{{instance="{target}"}} == 1'), "Prometheus to scrape the watchdog")
 
     def seen_at(self, target: str) -> float:
@@ -175,15 +127,5 @@ class Prometheus:
         )
 
     def _query(self, query: str) -> list[dict[str, Any]]:
-        result: list[dict[str, Any]] = self._ask("query", {"query": query})["result"]
+        result: list[dict[str, Any]] = self.ask("query", query=query)["result"]
         return result
-
-    def _ask(self, path: str, query: Mapping[str, str] | None = None) -> Any:
-        url = f"http://127.0.0.1:{self._port}/api/v1/{path}?{urllib.parse.urlencode(query or {})}"
-        with urllib.request.urlopen(url, timeout=10) as response:
-            return json.load(response)["data"]
-
-    def _kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()

@@ -37,11 +37,11 @@ from rich.table import Table
 from bench import about, stock
 from bench.crowd import Answer, Crowd
 from bench.gateways import KINDS, MODEL, Kind, Way
-from bench.ground import free_port
 from bench.patience import until
 from bench.stock import Prometheus, Receiver
 from bench.two_engines import EVERY_S, TOKEN, VERSION, TwoEngines
 from watchdog.demo.alertmanager import Alertmanager
+from watchdog.demo.program import free_port
 from watchdog.demo.service import Record, Service
 from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Address, Role

@@ -2,13 +2,12 @@
 
 import json
 import shutil
-import socket
 import subprocess
-import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from watchdog.demo.prometheus import Prometheus
 
 MISSING = [name for name in ("prometheus", "promtool") if shutil.which(name) is None]
 FAULT = "watchdog_engine_fault"
@@ -32,34 +31,5 @@ def prometheus(work: Path, text: str) -> Iterator[str]:
         check=True,
         capture_output=True,
     )
-    (work / "prometheus.yml").write_text("{}")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    arguments = [
-        "prometheus",
-        f"--config.file={work / 'prometheus.yml'}",
-        f"--storage.tsdb.path={work / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    with (work / "log").open("wb") as log:
-        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        _await_ready(process, url, work / "log")
-        yield url
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _await_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/-/ready", timeout=2):
-                return
-        except OSError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.02)
+    with Prometheus(work, []) as running:
+        yield running.url

@@ -5,7 +5,7 @@ import math
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Prometheus(Program):
     def __init__(
         self,
         work: Path,
-        targets: list[str],
+        targets: Sequence[str],
         *,
         rules: Mapping[str, Any] | None = None,
         alertmanager: str | None = None,
@@ -44,7 +44,7 @@ class Prometheus(Program):
         self._rules = rules
         self._config: dict[str, Any] = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "scrape_configs": [{"job_name": "watchdog", "static_configs": [{"targets": targets}]}],
+            "scrape_configs": [{"job_name": "watchdog", "static_configs": [{"targets": [*targets]}]}],
         }
         if rules is not None:
             self._config["rule_files"] = ["rules.json"]
