@@ -8,12 +8,11 @@ another: each must get every notice.
 import asyncio
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from watchdog.channels.receiver import ReceiverSettings
+from watchdog.channels.receiver import TellingSettings, rfc3339
 from watchdog.ledger import Resend
 from watchdog.model.notice import Delivery, Notice
 from watchdog.settings import Duration, Url
@@ -21,7 +20,7 @@ from watchdog.settings import Duration, Url
 LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
 
 
-class AlertmanagerSettings(ReceiverSettings):
+class AlertmanagerSettings(TellingSettings):
     """One Alertmanager, or all members of one cluster."""
 
     kind: Literal["alertmanager"]
@@ -29,10 +28,6 @@ class AlertmanagerSettings(ReceiverSettings):
     """Every member's base URL, such as ``http://alertmanager-0:9093``, without ``/api/v2``."""
     labels: dict[LabelName, str] = Field(default_factory=dict)
     """Added to every alert, such as site or cluster; an alert's own labels win."""
-    external_url: Url | None = None
-    """Where people reach this watchdog; becomes the alerts' ``generatorURL``."""
-    runbook_base: Url | None = None
-    """An alert's runbook is ``<runbook_base>/<alertname>``."""
     resend_every: Duration = 60.0
     """A firing alert is sent again this often, and is told to last four times as long."""
     resolved_for: Duration = 900.0
@@ -73,8 +68,8 @@ class AlertmanagerChannel:
 def _alert(notice: Notice, settings: AlertmanagerSettings) -> dict[str, Any]:
     condition = notice.condition
     annotations = {"summary": condition.summary, "description": condition.description}
-    if settings.runbook_base is not None:
-        annotations["runbook_url"] = f"{settings.runbook_base.rstrip('/')}/{condition.name}"
+    if (runbook := settings.runbook(condition.name)) is not None:
+        annotations["runbook_url"] = runbook
     alert: dict[str, Any] = {
         "labels": {
             **settings.labels,
@@ -83,13 +78,9 @@ def _alert(notice: Notice, settings: AlertmanagerSettings) -> dict[str, Any]:
             "severity": str(condition.severity),
         },
         "annotations": annotations,
-        "startsAt": _rfc3339(notice.started_at),
-        "endsAt": _rfc3339(max(notice.started_at, notice.ends_at)),  # it refuses an end before the start
+        "startsAt": rfc3339(notice.started_at),
+        "endsAt": rfc3339(max(notice.started_at, notice.ends_at)),  # it refuses an end before the start
     }
     if settings.external_url is not None:
         alert["generatorURL"] = settings.external_url
     return alert
-
-
-def _rfc3339(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")

@@ -4,12 +4,11 @@ import hashlib
 import json
 import socket
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import Field
 
-from watchdog.channels.receiver import ReceiverSettings
+from watchdog.channels.receiver import TellingSettings, rfc3339
 from watchdog.ledger import Resend
 from watchdog.model.notice import Delivery, Notice, NoticeKind, Severity
 from watchdog.settings import Secret, Url
@@ -20,7 +19,7 @@ _DETAIL_CHARACTERS = 100_000
 """Some 400,000 bytes at most, where an event may have 512,000."""
 
 
-class PagerDutySettings(ReceiverSettings):
+class PagerDutySettings(TellingSettings):
     """One service's integration."""
 
     kind: Literal["pagerduty"]
@@ -30,10 +29,6 @@ class PagerDutySettings(ReceiverSettings):
     source: str = Field(default_factory=socket.gethostname, min_length=1, max_length=255)
     """Who tells, such as the site's name. Part of an incident's identity: give watchdogs of one service different ones,
     or one resolves the other's incidents."""
-    external_url: Url | None = None
-    """Where people reach this watchdog."""
-    runbook_base: Url | None = None
-    """An alert's runbook is ``<runbook_base>/<alertname>``."""
     group_above: int = Field(default=5, ge=1)
     """More alerts of one name than this, at once, are one incident that names them all."""
 
@@ -98,13 +93,13 @@ def _event(notice: Notice, settings: PagerDutySettings, routing_key: str) -> dic
     if settings.external_url is not None:
         event["client_url"] = settings.external_url
     more: dict[str, Any] = {}
-    if settings.runbook_base is not None:
-        more["links"] = [{"href": f"{settings.runbook_base.rstrip('/')}/{condition.name}", "text": "Runbook"}]
+    if (runbook := settings.runbook(condition.name)) is not None:
+        more["links"] = [{"href": runbook, "text": "Runbook"}]
     payload = {
         "summary": _cut(condition.summary, _SUMMARY_CHARACTERS),
         "source": settings.source,
         "severity": "critical" if condition.severity is Severity.CRITICAL else "warning",
-        "timestamp": datetime.fromtimestamp(notice.started_at, UTC).isoformat(timespec="milliseconds"),
+        "timestamp": rfc3339(notice.started_at),
         "component": condition.labels.get("model") or condition.labels.get("gpu") or "watchdog",
         "class": condition.name,
         "custom_details": details,

@@ -4,10 +4,9 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal
 
-from watchdog.channels.receiver import ReceiverSettings
+from watchdog.channels.receiver import ReceiverSettings, rfc3339
 from watchdog.model.notice import Delivery, Notice
 from watchdog.settings import Secret, Url
 from watchdog.signing import signed
@@ -85,10 +84,6 @@ def _notice(notice: Notice) -> dict[str, Any]:
         "summary": condition.summary,
         "description": condition.description,
         "labels": dict(condition.labels),
-        "started_at": _rfc3339(notice.started_at),
-        "ends_at": _rfc3339(notice.ends_at),
+        "started_at": rfc3339(notice.started_at),
+        "ends_at": rfc3339(notice.ends_at),
     }
-
-
-def _rfc3339(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
