@@ -272,9 +272,13 @@ class Watchdog:
             await watching.close()
 
     async def _assemble(self, settings: Config, timekeeper: Timekeeper) -> Watching:
-        return await assemble(
+        watching = await assemble(
             settings, self._journal, self._evidence, self._observe, clock=time.time, timekeeper=timekeeper
         )
+        for name, lent in watching.lent.items():
+            if lent.judge.baseline is not None:  # large volumes take their time, and others are probed meanwhile
+                await asyncio.to_thread(self._gallery.know, name, lent.canaries, lent.judge.baseline)
+        return watching
 
     async def _replace(self, old: Watching, fresh: Watching) -> None:
         await old.drain()
@@ -322,9 +326,6 @@ class Watchdog:
         for name, cycle in watching.cycles.items():
             self._board.know(name, cycle.state)
             self._metrics.know(name, cycle.state)
-        for name, lent in watching.lent.items():
-            if lent.judge.baseline is not None:
-                self._gallery.know(name, lent.canaries, lent.judge.baseline)
 
     def _observe(self, event: Event) -> None:
         """Tell every observer. One that fails, such as a log on a full disk, must not end the watch."""

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
@@ -17,6 +19,7 @@ from tests.core.policy_story import a_diagnosis
 from tests.core.story_events import CONDITION, FAULT, GPUS, LOAD, one_of_each, probed, timed, what_is_measured
 from tests.core.virtual_time import EPOCH
 from watchdog import __version__
+from watchdog.drift.histogram import CONFIDENCE_EDGES
 from watchdog.model.diagnosis import Conclusion
 from watchdog.model.engine import Answerer, Role
 from watchdog.model.event import (
@@ -31,6 +34,7 @@ from watchdog.model.event import (
     Ignored,
     Learning,
     LoadSeen,
+    Reported,
     RouteSeen,
     Scored,
     Source,
@@ -597,3 +601,14 @@ def test_a_reload_that_drops_an_objective_drops_its_series() -> None:
     text = metrics.render("")[0].decode()
     assert "watchdog_latency_objective_seconds{" not in text
     assert "watchdog_score_limit{" not in text
+
+
+@given(st.lists(st.floats(0.0, 1.0) | st.sampled_from([*CONFIDENCE_EDGES, -0.1, 1.1, math.nan]), max_size=30))
+def test_confidences_are_counted_in_the_bins_of_their_reference(values: list[float]) -> None:
+    metrics = Metrics()
+    for usual in (True, False):
+        metrics(Reported(model=MODEL, at=EPOCH, reading="p", values=tuple(values), usual=usual))
+    of = {"model": MODEL, "source": "live", "output": "p"}
+    for name in BINS:
+        counted = value(metrics, "watchdog_confidences_total", **of, engine="fast", bin=name)
+        assert counted == value(metrics, "watchdog_confidence_reference_observations", **of, bin=name)

@@ -165,33 +165,3 @@ def test_without_a_token_there_are_no_commands(
     headline(page, "The fast engine serves")
     expect(page.get_by_role("article", name=MODEL)).to_contain_text("Commands are off")
     assert page.get_by_role("button", name="Roll back").count() == 0
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_in_both_schemes(
-    site: Site, run: Callable[[Path], Run], browser: Browser, tmp_path: Path, scheme: str
-) -> None:
-    """Contrast of at least 4.5 to 1 (WCAG 2.2, 1.4.3) for the words that matter."""
-    service = run(site.configure(tmp_path))
-    service.await_healthy()
-    context = browser.new_context(color_scheme=scheme)  # type: ignore[arg-type]
-    page = context.new_page()
-    page.goto(service.url)
-    page.locator(".headline").wait_for(timeout=PATIENCE_MS)
-    for selector in ("h1", ".headline", "dt", "dd", "#journal"):
-        ratio = page.evaluate(_CONTRAST, selector)
-        assert ratio >= 4.5, (selector, ratio)
-    context.close()
-
-
-_CONTRAST = """selector => {
-  const numbers = text => text.match(/[\\d.]+/g).map(Number);
-  const luminance = ([r, g, b]) => [r, g, b].map(v => v / 255)
-    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const element = document.querySelector(selector);
-  let behind = element, ground = [255, 255, 255, 0];
-  while (behind && (ground = numbers(getComputedStyle(behind).backgroundColor))[3] === 0) behind = behind.parentElement;
-  const [a, b] = [numbers(getComputedStyle(element).color), ground].map(luminance).sort((x, y) => y - x);
-  return (a + 0.05) / (b + 0.05);
-}"""

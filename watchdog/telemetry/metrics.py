@@ -1,7 +1,8 @@
 """What happens, as Prometheus metrics. Labels are bounded: models, engines, reasons; never an image."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from typing import assert_never
 
 import numpy as np
@@ -239,17 +240,20 @@ class Metrics:
         for to, outcome in itertools.product(Role, (_PROVEN, _UNPROVEN, _REFUSED)):
             self._counter("watchdog_switches_total").labels(model, to, outcome)
 
-    def _bins(self, *by: str) -> list[Counter]:
+    def _bins(self, *by: str) -> None:
         """A counter for each bin, all of them there from the first on."""
-        return [self._counter("watchdog_confidences_total").labels(*by, name) for name in BINS]
+        for name in BINS:
+            self._counter("watchdog_confidences_total").labels(*by, name)
 
     def _refer(self, model: str, source: str, output: str, values: Sequence[float]) -> None:
         for name, count in zip(BINS, Histogram.of(np.array(values)).counts.tolist(), strict=True):
             self._gauge("watchdog_confidence_reference_observations").labels(model, source, output, name).set(count)
 
-    def _confident(self, *by: str, values: Sequence[float]) -> None:
-        for counter, count in zip(self._bins(*by), Histogram.of(np.array(values)).counts.tolist(), strict=True):
-            counter.inc(count)
+    def _confident(self, *by: str, values: Iterable[float]) -> None:
+        for value in values:
+            if 0.0 <= value <= 1.0:
+                at = BINS[max(0, bisect_left(CONFIDENCE_EDGES, value) - 1)]  # closed above, as the reference's are
+                self._counter("watchdog_confidences_total").labels(*by, at).inc()
 
     def _reported(self, event: Reported) -> None:
         if event.usual:
